@@ -1,0 +1,58 @@
+"""A key-value cache that is allocated once and never moves."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class KeyValueCache:
+    """Keys and values of every layer, written in place.
+
+    A forward pass writes behind `length`; nothing there counts until it is committed, so the nodes of a rejected
+    draft need no clean-up: the next pass overwrites them.
+
+    Args:
+        layers, heads, capacity, head_size: the shape of the store, (layers, heads, capacity, head_size).
+    """
+
+    def __init__(
+        self, layers: int, heads: int, capacity: int, head_size: int, *, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.keys = torch.zeros(layers, heads, capacity, head_size, dtype=dtype, device=device)
+        self.values = torch.zeros_like(self.keys)
+        self.length = 0
+
+    @property
+    def capacity(self) -> int:
+        """Positions the cache can hold."""
+        return self.keys.shape[2]
+
+    def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Put (heads, n, head_size) keys and values behind the committed ones; return all of them, (heads, length + n, ...).
+
+        Raises:
+            ValueError: the cache is full.
+        """
+        end = self.length + keys.shape[1]
+        if end > self.capacity:
+            raise ValueError(f"{end} positions do not fit a key-value cache of {self.capacity}")
+        self.keys[layer, :, self.length : end] = keys
+        self.values[layer, :, self.length : end] = values
+        return self.keys[layer, :, :end], self.values[layer, :, :end]
+
+    def commit(self, count: int) -> None:
+        """Keep the next `count` written positions, in order."""
+        self.length += count
+
+    def commit_path(self, nodes: Tensor) -> None:
+        """Keep the written positions `nodes` (ascending indices behind `length`), moved together."""
+        end = self.length + len(nodes)
+        slots = self.length + nodes
+        self.keys[:, :, self.length : end] = self.keys[:, :, slots]
+        self.values[:, :, self.length : end] = self.values[:, :, slots]
+        self.length = end
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.length = 0

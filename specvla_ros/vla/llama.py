@@ -1,0 +1,149 @@
+"""Llama-2 over a static key-value cache, with the parameter names of the public checkpoints."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from specvla_ros.vla.cache import KeyValueCache
+from specvla_ros.vla.config import LlamaConfig
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm; the sum of squares is taken in float32 or better."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+class RotaryEmbedding(nn.Module):
+    """Cosines and sines of every position, computed once in float32 as Llama does."""
+
+    cosines: Tensor
+    sines: Tensor
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        exponents = torch.arange(0, config.head_size, 2, dtype=torch.float32, device="cpu") / config.head_size
+        angles = torch.outer(
+            torch.arange(config.max_position_embeddings, dtype=torch.float32, device="cpu"),
+            1.0 / config.rope_theta**exponents,
+        )
+        angles = torch.cat([angles, angles], dim=1)
+        self.register_buffer("cosines", angles.cos(), persistent=False)
+        self.register_buffer("sines", angles.sin(), persistent=False)
+
+    def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines, each (n, head_size), of integer positions (n,)."""
+        return self.cosines[positions], self.sines[positions]
+
+
+def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn (heads, n, head_size) queries or keys by their positions' angles (RoPE, halves convention)."""
+    cosines, sines = rotation
+    first, second = x.chunk(2, dim=-1)
+    return x * cosines + torch.cat([-second, first], dim=-1) * sines
+
+
+class Attention(nn.Module):
+    """Self-attention over the cache."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.heads = config.num_attention_heads
+        width = config.hidden_size
+        self.q_proj = nn.Linear(width, width, bias=False)
+        self.k_proj = nn.Linear(width, width, bias=False)
+        self.v_proj = nn.Linear(width, width, bias=False)
+        self.o_proj = nn.Linear(width, width, bias=False)
+
+    def forward(
+        self, x: Tensor, rotation: tuple[Tensor, Tensor], cache: KeyValueCache, layer: int, mask: Tensor | None
+    ) -> Tensor:
+        queries = rotate(self._heads(self.q_proj(x)), rotation)
+        keys, values = cache.write(layer, rotate(self._heads(self.k_proj(x)), rotation), self._heads(self.v_proj(x)))
+        mixed = F.scaled_dot_product_attention(
+            queries[None], keys[None], values[None], attn_mask=mask, is_causal=mask is None and len(x) > 1
+        )[0]
+        return self.o_proj(mixed.transpose(0, 1).reshape(x.shape))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """(n, width) to (heads, n, head_size)."""
+        return x.view(len(x), self.heads, -1).transpose(0, 1)
+
+
+class Mlp(nn.Module):
+    """Gated SiLU feed-forward."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class DecoderLayer(nn.Module):
+    """One Llama layer. The Spec-VLA draft is one too, without the norm on its input."""
+
+    def __init__(self, config: LlamaConfig, *, input_norm: bool = True) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps) if input_norm else nn.Identity()
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = Mlp(config)
+
+    def forward(
+        self, x: Tensor, rotation: tuple[Tensor, Tensor], cache: KeyValueCache, layer: int, mask: Tensor | None
+    ) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), rotation, cache, layer, mask)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class LlamaModel(nn.Module):
+    """Embedding, layers and final norm."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.rotary = RotaryEmbedding(config)
+
+    def forward(self, embeddings: Tensor, positions: Tensor, cache: KeyValueCache, mask: Tensor | None = None) -> Tensor:
+        """Run n new positions after the cache's committed ones, writing their keys and values behind them.
+
+        Args:
+            embeddings: (n, hidden).
+            positions: (n,) integer positions for RoPE.
+            cache: read up to its length, written behind it; committing is the caller's choice.
+            mask: (n, length + n) True where attention is allowed. None is plain causal attention, which needs an
+                empty cache or n = 1.
+
+        Returns:
+            (n, hidden) features after the final norm.
+        """
+        if mask is None and cache.length and len(embeddings) > 1:
+            raise ValueError("several positions after a filled cache need a mask")
+        rotation = self.rotary(positions)
+        x = embeddings
+        for index, layer in enumerate(self.layers):
+            x = layer(x, rotation, cache, index, mask)
+        return self.norm(x)
+
+
+class LanguageModel(nn.Module):
+    """The decoder and its head, under the names of the public checkpoints."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.model = LlamaModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
