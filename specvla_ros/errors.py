@@ -15,3 +15,7 @@ class ConfigurationError(SpecVLAError):
 
 class ImageError(SpecVLAError):
     """An image cannot be used: wrong type, shape or encoding."""
+
+
+class DecodeError(SpecVLAError):
+    """The model gave no usable action."""

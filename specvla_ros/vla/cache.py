@@ -53,6 +53,6 @@ class KeyValueCache:
         self.values[:, :, self.length : end] = self.values[:, :, slots]
         self.length = end
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self.length = 0
+    def truncate(self, length: int) -> None:
+        """Forget every position from `length` on."""
+        self.length = length

@@ -14,6 +14,11 @@ PATCHES = (IMAGE_SIZE // PATCH_SIZE) ** 2
 ACTION_BINS = 256
 
 
+def _check_heads(part: str, width: int, heads: int) -> None:
+    if width % heads:
+        raise CheckpointError(f"{part}: width {width} is not a multiple of its {heads} attention heads")
+
+
 @dataclass(frozen=True, slots=True)
 class VisionConfig:
     """One vision transformer: `width` features, `depth` blocks, `heads` attention heads."""
@@ -162,8 +167,3 @@ def _override(tower: VisionConfig, fields: Mapping[str, int]) -> VisionConfig:
         prefix_tokens=tower.prefix_tokens,
         layer_scale=tower.layer_scale,
     )
-
-
-def _check_heads(part: str, width: int, heads: int) -> None:
-    if width % heads:
-        raise CheckpointError(f"{part}: width {width} is not a multiple of its {heads} attention heads")

@@ -1,0 +1,180 @@
+"""Spec-VLA's learned draft: an EAGLE-2 head that grows a tree from the target's own features (arXiv 2507.22424)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from specvla_ros.errors import ConfigurationError
+from specvla_ros.speculative.drafter import Prefix
+from specvla_ros.speculative.tree import DraftTree
+from specvla_ros.vla.cache import KeyValueCache
+from specvla_ros.vla.config import ACTION_BINS, LlamaConfig
+from specvla_ros.vla.llama import DecoderLayer, RotaryEmbedding
+from specvla_ros.vla.model import OpenVLA
+
+
+class EagleHead(nn.Module):
+    """One Llama layer without input norm over fc(embedding, feature); it predicts the target's next feature.
+
+    At index i it reads (embedding i + 1, feature i) and predicts feature i + 1, which the target's own head turns
+    into logits. Parameter names are the released draft's.
+    """
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.fc = nn.Linear(2 * config.hidden_size, config.hidden_size)
+        self.layers = nn.ModuleList([DecoderLayer(config, input_norm=False)])
+        self.rotary = RotaryEmbedding(config)
+
+    def forward(
+        self, embeddings: Tensor, features: Tensor, positions: Tensor, cache: KeyValueCache, mask: Tensor | None
+    ) -> Tensor:
+        """(n, hidden) embeddings and features at (n,) positions to (n, hidden) predicted features."""
+        fused = self.fc(torch.cat([embeddings, features], dim=1))
+        return self.layers[0](fused, self.rotary(positions), cache, 0, mask)
+
+
+class EagleDrafter:
+    """Grows an EAGLE-2 tree: the most likely branches by joint probability.
+
+    Args:
+        target: its embedding and head are the draft's too.
+        head: the trained layer.
+        capacity: longest prefix, the seven action tokens included.
+        nodes: nodes of the tree, the root included.
+        depth: expansions after the first level.
+        top_k: children of a node, and nodes expanded at each level.
+        legacy: reproduce the released code's draft: tree nodes at positions counted from the text ids alone, and
+            probabilities over the whole vocabulary. Draft weights trained with the released code saw such positions.
+
+    Raises:
+        ConfigurationError: a tree parameter out of its range, or a head of another width than the target.
+    """
+
+    def __init__(
+        self,
+        target: OpenVLA,
+        head: EagleHead,
+        *,
+        capacity: int,
+        nodes: int = 50,
+        depth: int = 4,
+        top_k: int = 8,
+        legacy: bool = False,
+    ) -> None:
+        if nodes < 1 or depth < 0 or not 1 <= top_k <= ACTION_BINS:
+            raise ConfigurationError(
+                f"draft tree of {nodes} nodes, depth {depth}, top_k {top_k}: expected nodes >= 1, depth >= 0 and "
+                f"top_k of 1..{ACTION_BINS}"
+            )
+        if head.config.hidden_size != target.config.llama.hidden_size:
+            raise ConfigurationError(
+                f"the draft's hidden size is {head.config.hidden_size} but the target's is "
+                f"{target.config.llama.hidden_size}: this draft was trained for another model"
+            )
+        self._target = target
+        self._head = head
+        self._nodes = nodes
+        self._depth = depth
+        self._top_k = top_k
+        self._legacy = legacy
+        self._cache = KeyValueCache(
+            1,
+            head.config.num_attention_heads,
+            capacity + top_k * depth,
+            head.config.head_size,
+            dtype=target.dtype,
+            device=target.device,
+        )
+
+    def draft(self, prefix: Prefix, depth: int) -> DraftTree:
+        """The best `nodes` - 1 candidates of at most min(`depth`, expansions + 1) levels, under the root."""
+        levels = min(depth, self._depth + 1)
+        if levels == 0 or self._nodes == 1:
+            return DraftTree.path(prefix.tokens[-1], [], prefix.embeddings.device)
+        feature = self._read(prefix)
+        pool = self._expand(prefix, feature, levels)
+        return self._best(prefix.tokens[-1], pool, levels)
+
+    def end_action(self, tokens: list[int]) -> None:
+        """The next action starts from its own prefill."""
+        self._cache.truncate(0)
+
+    def reset(self) -> None:
+        """Nothing is kept between actions."""
+        self._cache.truncate(0)
+
+    def _read(self, prefix: Prefix) -> Tensor:
+        """Run the newly committed pairs with the TARGET's features through the head; the (1, hidden) last output."""
+        start, end = self._cache.length, prefix.length
+        positions = torch.arange(start, end, device=prefix.embeddings.device)
+        mask = None
+        if start and end - start > 1:
+            mask = torch.arange(end, device=positions.device) <= positions[:, None]
+        outputs = self._head(
+            prefix.embeddings[start + 1 : end + 1], prefix.features[start:end], positions, self._cache, mask
+        )
+        self._cache.commit(end - start)
+        return outputs[-1:]
+
+    def _expand(self, prefix: Prefix, feature: Tensor, levels: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Candidates level by level: (m,) tokens, parents (pool indices, 0 the root) and joint log-probabilities."""
+        device, length = feature.device, self._cache.length
+        score, token = (best[0] for best in self._children(feature))
+        tokens, scores = [token], [score]
+        parents = [torch.zeros_like(token)]
+        first_position = 0 if self._legacy else length
+        frontier = torch.arange(len(token), device=device)
+        frontier_features = feature.expand(len(token), -1)
+        frontier_mask = torch.eye(len(token), dtype=torch.bool, device=device)
+        pool_start = 1
+        for level in range(levels - 1):
+            positions = torch.full((len(token),), first_position + level, device=device)
+            visible = torch.ones(len(token), length, dtype=torch.bool, device=device)
+            outputs = self._head(
+                self._target.embed_tokens(token),
+                frontier_features,
+                positions,
+                self._cache,
+                torch.cat([visible, frontier_mask], dim=1),
+            )
+            self._cache.commit(len(token))
+            child_scores, child_tokens = self._children(outputs)
+            joint = (score[:, None] + child_scores).flatten()
+            tokens.append(child_tokens.flatten())
+            scores.append(joint)
+            parents.append((pool_start + frontier).repeat_interleave(self._top_k))
+            pool_start += len(tokens[-2])
+            score, frontier = joint.topk(self._top_k)
+            token = tokens[-1][frontier]
+            parent_in_frontier = frontier // self._top_k
+            frontier_features = outputs[parent_in_frontier]
+            frontier_mask = torch.cat(
+                [frontier_mask[parent_in_frontier], torch.eye(len(token), dtype=torch.bool, device=device)], dim=1
+            )
+        self._cache.truncate(length)
+        return torch.cat(tokens), torch.cat(parents), torch.cat(scores)
+
+    def _children(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, hidden) predicted features to the (n, top_k) best log-probabilities and their token ids."""
+        if self._legacy:
+            logits, first_id = self._target.logits(features), 0
+        else:
+            logits, first_id = self._target.action_logits(features), self._target.config.first_action_id
+        scores, index = logits.log_softmax(dim=-1).topk(self._top_k)
+        return scores, index + first_id
+
+    def _best(self, root: int, pool: tuple[Tensor, Tensor, Tensor], levels: int) -> DraftTree:
+        """Keep the best candidates of the pool; a parent is never less likely than its child, so it survives with it."""
+        tokens, parents, scores = pool
+        # Stable, so that of equal scores the parent, which stands earlier, is kept first.
+        kept = scores.sort(descending=True, stable=True).indices[: self._nodes - 1].sort().values + 1
+        new_index = torch.zeros(len(tokens) + 1, dtype=torch.long, device=tokens.device)
+        new_index[kept] = torch.arange(1, len(kept) + 1, device=tokens.device)
+        return DraftTree.from_parents(
+            torch.cat([torch.full_like(tokens[:1], root), tokens[kept - 1]]),
+            torch.cat([torch.zeros_like(kept[:1]), new_index[parents[kept - 1]]]),
+            depth=levels,
+        )

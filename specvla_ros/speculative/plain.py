@@ -1,0 +1,20 @@
+"""No draft: plain greedy decoding, one token a forward."""
+
+from __future__ import annotations
+
+from specvla_ros.speculative.drafter import Prefix
+from specvla_ros.speculative.tree import DraftTree
+
+
+class NoDrafter:
+    """Proposes nothing, so that every round is one autoregressive step."""
+
+    def draft(self, prefix: Prefix, depth: int) -> DraftTree:
+        """The bare root."""
+        return DraftTree.path(prefix.tokens[-1], [], prefix.embeddings.device)
+
+    def end_action(self, tokens: list[int]) -> None:
+        """Nothing to remember."""
+
+    def reset(self) -> None:
+        """Nothing to forget."""
