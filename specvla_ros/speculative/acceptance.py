@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from specvla_ros.speculative.tree import DraftTree
 
+NEVER = 1 << 16
+"""A distance that no threshold admits."""
 
-def deviations(tree: DraftTree, predictions: Tensor) -> Tensor:
+
+def deviations(tree: DraftTree, predictions: Tensor, action_ids: range) -> Tensor:
     """(n,) distance in bins of each node's token from the target's argmax after the node's parent; 0 for the root.
 
-    Token ids of neighbouring bins are neighbours, so the distance of ids is the distance in bins (Spec-VLA, eq. 3).
+    Token ids of neighbouring bins are neighbours, so the distance of ids is the distance in bins (Spec-VLA, section
+    3.2). A token that is not an action token has no bin: its distance is `NEVER`.
 
     Args:
         predictions: (n,) the target's argmax action token after each node.
+        action_ids: the ids of the action tokens.
     """
     distance = (tree.tokens - predictions[tree.parents]).abs()
+    no_action = (tree.tokens < action_ids.start) | (tree.tokens >= action_ids.stop)
+    distance = torch.where(no_action, NEVER, distance)
     distance[0] = 0
     return distance
 
@@ -33,6 +41,6 @@ def longest_accepted_node(tree: DraftTree, distance: Tensor, limits: Tensor) -> 
     refused = distance > limits[tree.depths]
     accepted = ~(tree.ancestors & refused).any(dim=1)
     path_distance = (tree.ancestors * distance).sum(dim=1)
-    # One key orders by depth first and by distance second: ids are below 32768, so a path of 7 stays below 2^20.
+    # One key orders by depth first and by distance second: seven times NEVER stays below 2^20.
     key = tree.depths * (1 << 20) - path_distance
     return key.masked_fill(~accepted, -1).argmax()

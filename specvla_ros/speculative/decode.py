@@ -118,7 +118,7 @@ class SpeculativeDecoder:
             torch.cat([visible, tree.ancestors], dim=1),
         )
         predictions, finite = self._predict(features)
-        distance = deviations(tree, predictions)
+        distance = deviations(tree, predictions, self.target.config.action_ids)
         node = longest_accepted_node(tree, distance, limits)
         # The round's one copy to the host: the path, its tokens and distances, the next token.
         outcome = torch.cat([tree.ancestors[node].long(), tree.tokens, distance, predictions, finite[None]]).tolist()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from specvla_ros.policy import ACTION_LENGTH
 from specvla_ros.speculative.drafter import Prefix
 from specvla_ros.speculative.tree import DraftTree
-from specvla_ros.vla.config import ACTION_BINS
 
 
 class HoldDrafter:
@@ -34,8 +33,8 @@ class LinearDrafter:
     After one action only, it holds that one.
     """
 
-    def __init__(self, first_action_id: int) -> None:
-        self._ids = range(first_action_id, first_action_id + ACTION_BINS)
+    def __init__(self, action_ids: range) -> None:
+        self._ids = action_ids
         self._hold = HoldDrafter()
         self._last: list[int] = []
 

@@ -105,6 +105,11 @@ class OpenVLAConfig:
         """Smallest action token id; it stands for the highest value."""
         return self.vocabulary_size - ACTION_BINS
 
+    @property
+    def action_ids(self) -> range:
+        """The ids of the 256 action tokens."""
+        return range(self.first_action_id, self.vocabulary_size)
+
     @classmethod
     def from_dict(cls, config: Mapping[str, Any], where: str = "config.json") -> OpenVLAConfig:
         """Read a config.json in OpenVLA's layout.

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models import GuessingDrafter, greedy_tokens, random_head, random_inputs, random_target
+
+from specvla_ros.errors import ConfigurationError, DecodeError
+from specvla_ros.policy import DecodeStats, Thresholds
+from specvla_ros.speculative.decode import SpeculativeDecoder
+from specvla_ros.speculative.drafter import Drafter
+from specvla_ros.speculative.eagle import EagleDrafter
+from specvla_ros.speculative.history import HoldDrafter, LinearDrafter
+from specvla_ros.speculative.merged import MergedDrafter
+from specvla_ros.speculative.plain import NoDrafter
+from specvla_ros.vla.model import OpenVLA
+
+STRICT: Thresholds = (0,) * 7
+CAPACITY = 300
+
+seeds = st.integers(0, 2**16)
+thresholds_strategy = st.tuples(*[st.sampled_from([0, 1, 3, 9, 40, 255])] * 7)
+tree_sizes = st.fixed_dictionaries({"nodes": st.integers(1, 60), "depth": st.integers(0, 6), "top_k": st.integers(1, 12)})
+
+
+@st.composite
+def drafters(draw: st.DrawFn, target: OpenVLA, guide: list[int]) -> Drafter:
+    kind = draw(st.sampled_from(["guess", "eagle", "hold", "linear", "merged"]))
+    if kind == "guess":
+        return GuessingDrafter(draw(seeds), guide, draw(st.integers(0, 40)), draw(st.sampled_from([0, 1, 5, 60])))
+    if kind == "eagle":
+        return EagleDrafter(target, random_head(draw(seeds)), capacity=CAPACITY, **draw(tree_sizes))
+    if kind == "hold":
+        hold = HoldDrafter()
+        hold.end_action(guide)
+        return hold
+    if kind == "linear":
+        linear = LinearDrafter(target.config.action_ids)
+        linear.end_action(guide)
+        return linear
+    return MergedDrafter([draw(drafters(target, guide)), draw(drafters(target, guide))])
+
+
+def check_counts(tokens: list[int], stats: DecodeStats, target: OpenVLA) -> None:
+    first = target.config.first_action_id
+    assert len(tokens) == 7 and all(first <= token < first + 256 for token in tokens)
+    assert 7 == 1 + sum(accepted + 1 for accepted in stats.accepted), "every round commits its drafts and one bonus"
+    assert stats.forwards == 1 + stats.rounds
+    assert len(stats.deviations) == 7
+
+
+@settings(deadline=None, max_examples=200)
+@given(data=st.data(), target_seed=seeds, input_seed=seeds, length=st.integers(1, 30), layers=st.integers(1, 3))
+def test_strict_decoding_equals_greedy_for_any_model_draft_tree_and_prompt(
+    data: st.DataObject, target_seed: int, input_seed: int, length: int, layers: int
+) -> None:
+    target = random_target(target_seed, layers)
+    ids, pixels = random_inputs(input_seed, length)
+    greedy = greedy_tokens(target, ids, pixels)
+    decoder = SpeculativeDecoder(target, data.draw(drafters(target, greedy)), capacity=CAPACITY)
+    tokens, stats = decoder.decode(ids, pixels, STRICT)
+    assert tokens == greedy
+    assert stats.deviations == (0,) * 7
+    check_counts(tokens, stats, target)
+
+
+@settings(deadline=None, max_examples=200)
+@given(data=st.data(), target_seed=seeds, input_seed=seeds, thresholds=thresholds_strategy)
+def test_relaxed_tokens_stay_within_their_threshold_of_the_targets_answer(
+    data: st.DataObject, target_seed: int, input_seed: int, thresholds: Thresholds
+) -> None:
+    target = random_target(target_seed)
+    ids, pixels = random_inputs(input_seed)
+    guide = greedy_tokens(target, ids, pixels)
+    decoder = SpeculativeDecoder(target, data.draw(drafters(target, guide)), capacity=CAPACITY)
+    tokens, stats = decoder.decode(ids, pixels, thresholds)
+    answers = greedy_tokens(target, ids, pixels, forced=tokens)
+    distances = tuple(abs(token - answer) for token, answer in zip(tokens, answers, strict=True))
+    assert stats.deviations == distances
+    assert all(distance <= limit for distance, limit in zip(distances, thresholds, strict=True))
+    check_counts(tokens, stats, target)
+
+
+@settings(deadline=None, max_examples=15)
+@given(seed=seeds)
+def test_a_perfect_draft_needs_one_round(seed: int) -> None:
+    target = random_target(seed)
+    ids, pixels = random_inputs(seed)
+    hold = HoldDrafter()
+    hold.end_action(greedy_tokens(target, ids, pixels))
+    _, stats = SpeculativeDecoder(target, hold, capacity=CAPACITY).decode(ids, pixels, STRICT)
+    assert stats.accepted == (5,) and stats.forwards == 2 and stats.accept_length == 3.5
+
+
+def test_plain_greedy_takes_seven_forwards() -> None:
+    target = random_target(0)
+    ids, pixels = random_inputs(0)
+    tokens, stats = SpeculativeDecoder(target, NoDrafter(), capacity=CAPACITY).decode(ids, pixels, STRICT)
+    assert tokens == greedy_tokens(target, ids, pixels)
+    assert stats.forwards == 7 and stats.accept_length == 1.0
+
+
+def test_one_decoder_serves_many_actions() -> None:
+    target = random_target(1)
+    decoder = SpeculativeDecoder(target, EagleDrafter(target, random_head(1), capacity=CAPACITY), capacity=CAPACITY)
+    for seed, length in enumerate([5, 30, 2, 17]):
+        ids, pixels = random_inputs(seed, length)
+        assert decoder.decode(ids, pixels, STRICT)[0] == greedy_tokens(target, ids, pixels)
+
+
+def test_a_wide_threshold_never_touches_the_gripper_of_a_strict_dimension() -> None:
+    target = random_target(2)
+    ids, pixels = random_inputs(2)
+    greedy = greedy_tokens(target, ids, pixels)
+    drafter = GuessingDrafter(0, greedy, nodes=40, spread=60)
+    tokens, stats = SpeculativeDecoder(target, drafter, capacity=CAPACITY).decode(ids, pixels, (255,) * 6 + (0,))
+    assert any(stats.deviations[:6])
+    assert tokens[6] == greedy_tokens(target, ids, pixels, forced=tokens)[6]
+
+
+def test_stats_time_every_phase() -> None:
+    target = random_target(0)
+    decoder = SpeculativeDecoder(target, HoldDrafter(), capacity=CAPACITY)
+    _, stats = decoder.decode(*random_inputs(0), STRICT)
+    assert set(stats.milliseconds) == {"vision", "prefill", "draft", "verify", "total"}
+    phases = sum(value for name, value in stats.milliseconds.items() if name != "total")
+    assert 0 < phases <= stats.milliseconds["total"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_model_that_is_not_finite_gives_an_error_and_no_action(value: float) -> None:
+    target = random_target(0)
+    with torch.no_grad():
+        target.language_model.lm_head.weight[200] = value
+    with pytest.raises(DecodeError, match="not finite"):
+        SpeculativeDecoder(target, NoDrafter(), capacity=CAPACITY).decode(*random_inputs(0), STRICT)
+
+
+def test_a_prompt_that_does_not_fit_names_the_limit() -> None:
+    decoder = SpeculativeDecoder(random_target(0), NoDrafter(), capacity=270)
+    with pytest.raises(ConfigurationError, match="prompt has 8 tokens; at most 7 fit"):
+        decoder.decode(*random_inputs(0, length=8), STRICT)

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models import random_head, random_inputs, random_target
+
+from specvla_ros.errors import ConfigurationError
+from specvla_ros.speculative.drafter import Prefix
+from specvla_ros.speculative.eagle import EagleDrafter
+from specvla_ros.speculative.history import HoldDrafter, LinearDrafter
+from specvla_ros.vla.model import OpenVLA
+
+FIRST_ID = 64
+
+
+@torch.inference_mode()
+def prefilled(target: OpenVLA, tokens: list[int]) -> Prefix:
+    """The prefix after a prefill that predicted the first of `tokens`, with the others committed."""
+    ids, pixels = random_inputs(0)
+    embeddings = target.embed_prompt(ids, target.project_image(pixels))
+    cache = target.new_cache(300)
+    prefix = Prefix(target, 300)
+    prefix.begin(embeddings, target(embeddings, torch.arange(len(embeddings)), cache), tokens[0])
+    cache.commit(len(embeddings))
+    for token in tokens[1:]:
+        features = target(target.embed_tokens(torch.tensor([prefix.tokens[-1]])), torch.tensor([cache.length]), cache)
+        cache.commit(1)
+        prefix.extend(features, [token])
+    return prefix
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    nodes=st.integers(1, 80),
+    depth=st.integers(0, 6),
+    top_k=st.integers(1, 16),
+    left=st.integers(0, 6),
+    seed=st.integers(0, 999),
+)
+def test_eagle_obeys_nodes_depth_top_k_and_what_is_left(nodes: int, depth: int, top_k: int, left: int, seed: int) -> None:
+    target = random_target(seed)
+    drafter = EagleDrafter(target, random_head(seed), capacity=300, nodes=nodes, depth=depth, top_k=top_k)
+    prefix = prefilled(target, [70])
+    with torch.inference_mode():
+        tree = drafter.draft(prefix, left)
+    levels = min(depth + 1, left)
+    pool = (top_k + (levels - 1) * top_k**2) if levels else 0
+    assert len(tree) == min(nodes, pool + 1)
+    assert int(tree.depths.max()) <= levels
+    assert tree.tokens[0] == 70
+    assert all(int(parent) < node for node, parent in enumerate(tree.parents.tolist()) if node)
+    children: dict[int, list[int]] = {}
+    for node in range(1, len(tree)):
+        children.setdefault(int(tree.parents[node]), []).append(int(tree.tokens[node]))
+    assert all(len(set(tokens)) == len(tokens) <= top_k for tokens in children.values())
+
+
+@torch.inference_mode()
+def test_the_eagle_tree_holds_the_most_likely_paths_of_the_head() -> None:
+    """Against the head run on each path from scratch, with no tree, no mask and no cache."""
+    target, head = random_target(3), random_head(3)
+    prefix = prefilled(target, [70, 81, 92])
+    tree = EagleDrafter(target, head, capacity=300, nodes=30, depth=3, top_k=4).draft(prefix, 4)
+
+    def log_probabilities(path: list[int]) -> torch.Tensor:
+        """The head's answer after drafting `path`: target features for the prefix, its own features behind it."""
+        length = prefix.length
+        embeddings, features = prefix.embeddings[1 : length + 1], prefix.features[:length]
+        for step in range(len(path) + 1):
+            cache = EagleDrafter(target, head, capacity=300)._cache
+            outputs = head(embeddings, features, torch.arange(len(embeddings)), cache, None)
+            if step < len(path):
+                embeddings = torch.cat([embeddings, target.embed_tokens(torch.tensor(path[step : step + 1]))])
+                features = torch.cat([features, outputs[-1:]])
+        return target.action_logits(outputs[-1:])[0].log_softmax(dim=0)
+
+    beam: list[tuple[float, list[int]]] = [(0.0, [])]
+    pool: list[tuple[float, list[int]]] = []
+    for _ in range(4):
+        children = []
+        for score, path in beam:
+            values, index = log_probabilities(path).topk(4)
+            children += [(score + float(v), [*path, int(i) + FIRST_ID]) for v, i in zip(values, index, strict=True)]
+        pool += children
+        beam = sorted(children, reverse=True)[:4]
+    expected = sorted(path for _, path in sorted(pool, reverse=True)[:29])
+    drafted = sorted(
+        [int(tree.tokens[n]) for n in tree.ancestors[node].nonzero().flatten()][1:] for node in range(1, len(tree))
+    )
+    assert drafted == expected
+
+
+@pytest.mark.parametrize("sizes", [{"nodes": 0}, {"depth": -1}, {"top_k": 0}, {"top_k": 257}])
+def test_impossible_tree_parameters_are_refused(sizes: dict[str, int]) -> None:
+    with pytest.raises(ConfigurationError, match="draft tree"):
+        EagleDrafter(random_target(0), random_head(0), capacity=300, **sizes)
+
+
+def test_a_draft_for_another_model_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="hidden size is 32 but the target's is 16"):
+        EagleDrafter(random_target(0), random_head(0, hidden_size=32), capacity=300)
+
+
+def test_hold_drafts_the_rest_of_the_last_action_and_forgets_it_on_reset() -> None:
+    prefix = prefilled(random_target(0), [70, 71])
+    hold = HoldDrafter()
+    assert hold.draft(prefix, 4).tokens.tolist() == [71], "nothing to hold in a new episode"
+    hold.end_action([100, 101, 102, 103, 104, 105, 106])
+    assert hold.draft(prefix, 4).tokens.tolist() == [71, 102, 103, 104, 105]
+    assert hold.draft(prefix, 0).tokens.tolist() == [71]
+    hold.reset()
+    assert hold.draft(prefix, 4).tokens.tolist() == [71]
+
+
+def test_linear_extrapolates_clips_and_holds_the_gripper() -> None:
+    prefix = prefilled(random_target(0), [70])
+    linear = LinearDrafter(range(FIRST_ID, 320))
+    linear.end_action([100, 100, 100, 100, 70, 310, 64])
+    assert linear.draft(prefix, 6).tokens.tolist() == [70, 100, 100, 100, 70, 310, 64], "one action: hold it"
+    linear.end_action([100, 103, 98, 100, 65, 318, 319])
+    assert linear.draft(prefix, 6).tokens.tolist() == [70, 106, 96, 100, 64, 319, 319]
+    linear.reset()
+    assert linear.draft(prefix, 6).tokens.tolist() == [70]
