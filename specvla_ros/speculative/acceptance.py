@@ -14,8 +14,8 @@ NEVER = 1 << 16
 def deviations(tree: DraftTree, predictions: Tensor, action_ids: range) -> Tensor:
     """(n,) distance in bins of each node's token from the target's argmax after the node's parent; 0 for the root.
 
-    Token ids of neighbouring bins are neighbours, so the distance of ids is the distance in bins (Spec-VLA, section
-    3.2). A token that is not an action token has no bin: its distance is `NEVER`.
+    Token ids of neighbouring bins are neighbours, so the distance of ids is the distance in bins (Spec-VLA's
+    relaxed acceptance). A token that is not an action token has no bin: its distance is `NEVER`.
 
     Args:
         predictions: (n,) the target's argmax action token after each node.

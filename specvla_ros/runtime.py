@@ -1,0 +1,151 @@
+"""The real policy: OpenVLA behind the protocol of `specvla_ros.policy`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from specvla_ros.errors import ConfigurationError
+from specvla_ros.policy import Action, DecodeStats, Thresholds, expand_thresholds
+from specvla_ros.speculative.build import TreeConfig, build_drafter
+from specvla_ros.speculative.decode import SpeculativeDecoder
+from specvla_ros.speculative.stopwatch import Stopwatch
+from specvla_ros.untrained import untrained_checkpoint
+from specvla_ros.vla.actions import ActionTokenizer, NormStats, select_norm_stats
+from specvla_ros.vla.checkpoint import load_tensors, read_config, read_norm_stats, resolve_checkpoint
+from specvla_ros.vla.config import OpenVLAConfig
+from specvla_ros.vla.images import prepare_image, processor_pixels
+from specvla_ros.vla.model import OpenVLA
+from specvla_ros.vla.prompt import PromptTokenizer
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+CAPACITY = 512
+"""Longest prefix in positions: 256 patches, seven action tokens and 249 of prompt; a LIBERO prompt has about 21."""
+
+
+class OpenVLAPolicy:
+    """An image and an instruction in, an action with its statistics out.
+
+    Args:
+        target, decoder: the model and the loop around it.
+        tokenizer: of the prompt; None when the checkpoint has none, and then only `decode` works.
+        norm_stats: how normalised values become the checkpoint's units.
+        preparation: what is done to a camera image before the processor: "libero" or "none".
+        thresholds: see `specvla_ros.policy.Policy`.
+    """
+
+    def __init__(
+        self,
+        decoder: SpeculativeDecoder,
+        tokenizer: PromptTokenizer | None,
+        norm_stats: NormStats,
+        preparation: str,
+        thresholds: Thresholds,
+    ) -> None:
+        self.thresholds = thresholds
+        self.decoder = decoder
+        self._tokenizer = tokenizer
+        self._actions = ActionTokenizer(decoder.target.config.vocabulary_size)
+        self._norm_stats = norm_stats
+        self._preparation = preparation
+
+    def act(self, image: NDArray[np.uint8], instruction: str) -> Action:
+        """Decode one action from an (H, W, 3) uint8 RGB image; see `specvla_ros.policy.Policy`."""
+        if self._tokenizer is None:
+            raise ConfigurationError("this checkpoint has no tokenizer.json; copy its base model's file beside config.json")
+        stopwatch = Stopwatch(self.decoder.target.device)
+        with stopwatch.phase("prepare"):
+            input_ids = torch.tensor(self._tokenizer.encode(instruction))
+            pixel_values = processor_pixels(prepare_image(image, self._preparation))
+        return self._decode(input_ids, pixel_values, stopwatch)
+
+    def decode(self, input_ids: Tensor, pixel_values: Tensor) -> Action:
+        """The same below the tokenizer and the image preparation: (n,) ids, BOS first, and (1, 6, 224, 224) pixels."""
+        return self._decode(input_ids, pixel_values, Stopwatch(self.decoder.target.device))
+
+    def reset(self) -> None:
+        """A new episode begins: drafts forget the last actions."""
+        self.decoder.drafter.reset()
+
+    def _decode(self, input_ids: Tensor, pixel_values: Tensor, stopwatch: Stopwatch) -> Action:
+        tokens, stats = self.decoder.decode(input_ids, pixel_values, self.thresholds, stopwatch)
+        values = self._norm_stats.unnormalise(self._actions.decode(tokens))
+        return Action(values=values, tokens=tuple(tokens), stats=stats)
+
+
+def load_policy(
+    checkpoint: str | Path | None = None,
+    draft: str | None = None,
+    threshold: int | Sequence[int] = 0,
+    device: str = "auto",
+    dtype: str = "auto",
+    unnorm_key: str | None = None,
+    *,
+    preparation: str = "auto",
+    tree: TreeConfig = TreeConfig(),
+) -> OpenVLAPolicy:
+    """Load a checkpoint in OpenVLA's layout and a draft.
+
+    Args:
+        checkpoint: directory or hub name; None is the small model that comes with the package.
+        draft: "none", "hold", "linear", a Spec-VLA draft's directory or hub name, or several joined by "+".
+        threshold: acceptance distance in bins for the six motion dimensions (the gripper stays exact), or seven of
+            them. 0 is exactly the model's answer.
+        device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1".
+        dtype: "auto" (bfloat16 on a GPU, float32 on a CPU), "float32", "bfloat16" or "float16".
+        unnorm_key: which norm_stats to use; may be left out when the checkpoint has only one.
+        preparation: what is done to a camera image first: "libero" as OpenVLA's LIBERO evaluation does, "none", or
+            "auto": "libero" when the norm_stats key starts with it.
+        tree: the draft tree of a learned draft.
+
+    Raises:
+        CheckpointError: the checkpoint or the draft cannot be used; the message says why and what to do.
+        ConfigurationError: an argument does not exist or does not fit.
+    """
+    thresholds = expand_thresholds(threshold)
+    torch_device = _device(device)
+    directory = resolve_checkpoint(checkpoint) if checkpoint else untrained_checkpoint()
+    key, norm_stats = select_norm_stats(read_norm_stats(directory), unnorm_key, directory)
+    target = load_target(directory, _dtype(dtype, torch_device), torch_device)
+    decoder = SpeculativeDecoder(target, build_drafter(draft or "none", target, CAPACITY, tree), capacity=CAPACITY)
+    if preparation == "auto":
+        preparation = "libero" if key.startswith("libero") else "none"
+    tokenizer = PromptTokenizer(directory) if (directory / "tokenizer.json").is_file() else None
+    return OpenVLAPolicy(decoder, tokenizer, norm_stats, preparation, thresholds)
+
+
+def load_target(directory: Path, dtype: torch.dtype, device: torch.device) -> OpenVLA:
+    """Read the network of a checkpoint directory; tensors that OpenVLA never uses are left on the disk."""
+    config = OpenVLAConfig.from_dict(read_config(directory), str(directory / "config.json"))
+    with torch.device("meta"):
+        target = OpenVLA(config)
+    shapes = {name: tuple(tensor.shape) for name, tensor in target.state_dict().items()}
+    target.load_state_dict(load_tensors(directory, shapes, dtype=dtype, device=device), assign=True)
+    return target.to(device, dtype).eval().requires_grad_(False)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigurationError(f"device {name!r} is not one; expected auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigurationError(
+            f"device {name!r}: this torch sees no GPU; install a CUDA build of torch, or use device cpu"
+        )
+    return device
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if name not in DTYPES:
+        raise ConfigurationError(f"dtype {name!r} is not one; expected auto, {', '.join(DTYPES)}")
+    return DTYPES[name]

@@ -1,0 +1,80 @@
+"""Drafters by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from specvla_ros.errors import ConfigurationError
+from specvla_ros.speculative.drafter import Drafter
+from specvla_ros.speculative.eagle import EagleDrafter, EagleHead
+from specvla_ros.speculative.history import HoldDrafter, LinearDrafter
+from specvla_ros.speculative.merged import MergedDrafter
+from specvla_ros.speculative.plain import NoDrafter
+from specvla_ros.vla.checkpoint import load_draft_tensors, read_config, resolve_checkpoint
+from specvla_ros.vla.config import LlamaConfig
+from specvla_ros.vla.model import OpenVLA
+
+
+@dataclass(frozen=True, slots=True)
+class TreeConfig:
+    """The EAGLE-2 tree: nodes with the root, expansions after the first level, children of a node.
+
+    `legacy` reproduces the released code's draft (see `EagleDrafter`).
+    """
+
+    nodes: int = 50
+    depth: int = 4
+    top_k: int = 8
+    legacy: bool = False
+
+
+def build_drafter(name: str, target: OpenVLA, capacity: int, tree: TreeConfig) -> Drafter:
+    """The drafter called `name`: none, hold, linear, a draft checkpoint's directory or hub name, or several joined by +.
+
+    Raises:
+        ConfigurationError: `none` is joined with another.
+        CheckpointError: a draft checkpoint cannot be loaded.
+    """
+    parts = [part.strip() for part in name.split("+")]
+    if len(parts) == 1:
+        return _build_one(parts[0], target, capacity, tree)
+    if "none" in parts or "" in parts:
+        raise ConfigurationError(
+            f"draft {name!r}: only drafts can be joined by '+', for example 'hold+linear' or 'hold+/path/to/draft'"
+        )
+    return MergedDrafter([_build_one(part, target, capacity, tree) for part in parts])
+
+
+def _build_one(name: str, target: OpenVLA, capacity: int, tree: TreeConfig) -> Drafter:
+    if name in ("", "none"):
+        return NoDrafter()
+    if name == "hold":
+        return HoldDrafter()
+    if name == "linear":
+        return LinearDrafter(target.config.action_ids)
+    return EagleDrafter(
+        target,
+        load_head(resolve_checkpoint(name), target.dtype, target.device),
+        capacity=capacity,
+        nodes=tree.nodes,
+        depth=tree.depth,
+        top_k=tree.top_k,
+        legacy=tree.legacy,
+    )
+
+
+def load_head(directory: Path, dtype: torch.dtype, device: torch.device) -> EagleHead:
+    """Read a Spec-VLA draft checkpoint as it was released.
+
+    Raises:
+        CheckpointError: a file, key or shape is not as the layout says.
+    """
+    config = LlamaConfig.from_dict(read_config(directory), str(directory / "config.json"))
+    with torch.device("meta"):
+        head = EagleHead(config)
+    shapes = {name: tuple(tensor.shape) for name, tensor in head.state_dict().items()}
+    head.load_state_dict(load_draft_tensors(directory, shapes, dtype=dtype, device=device), assign=True)
+    return head.to(device).eval()
