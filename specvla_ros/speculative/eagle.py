@@ -46,7 +46,7 @@ class EagleDrafter:
         nodes: nodes of the tree, the root included.
         depth: expansions after the first level.
         top_k: children of a node, and nodes expanded at each level.
-        legacy: reproduce the released code's draft: tree nodes at positions counted from the text ids alone, and
+        legacy: reproduce the released code's draft: tree nodes at positions 0, 1, 2, ... whatever the prefix, and
             probabilities over the whole vocabulary. Draft weights trained with the released code saw such positions.
 
     Raises:

@@ -104,11 +104,12 @@ class FullDepthDrafter:
 
 
 def first_longest_node(tree: DraftTree, distance: Tensor, limits: Tensor) -> Tensor:
-    """The released choice: one limit for every token, and the first of equally long paths, nearest or not."""
+    """The released choice: one limit for every token, and of equally long paths the first by its leaf's index."""
     accepted = ~(tree.ancestors & (distance > limits[0])).any(dim=1)
     deepest = int(tree.depths.masked_fill(~accepted, -1).max())
-    nodes = (accepted & (tree.depths == deepest)).nonzero().flatten().tolist()
-    return torch.tensor(min(nodes, key=lambda node: tree.ancestors[node].nonzero().flatten().tolist()))
+    is_leaf = tree.ancestors.sum(dim=0) == 1
+    first_leaf = (tree.ancestors & is_leaf[:, None]).int().argmax(dim=0)
+    return first_leaf.masked_fill(~accepted | (tree.depths != deepest), len(tree)).argmin()
 
 
 def test_with_the_released_choices_the_relaxed_tokens_agree(

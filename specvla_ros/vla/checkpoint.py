@@ -1,0 +1,199 @@
+"""Checkpoint directories in OpenVLA's and Spec-VLA's public layouts. Safe files only: no remote code, no free pickles."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import pickle
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from specvla_ros.errors import CheckpointError
+
+CONFIG_FILE = "config.json"
+STATISTICS_FILE = "dataset_statistics.json"
+WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+PICKLE_FILE = "pytorch_model.bin"
+HUB_PATTERNS = ["*.json", "*.safetensors", PICKLE_FILE]
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def resolve_checkpoint(name: str | Path, revision: str | None = None) -> Path:
+    """A directory as it is, or else a hub name, downloaded once to the hub's cache.
+
+    Raises:
+        CheckpointError: neither a directory nor a repository that can be reached.
+    """
+    directory = Path(name).expanduser()
+    if directory.is_dir():
+        return directory
+    if directory.is_absolute() or str(name).startswith(".") or str(name).count("/") != 1:
+        raise CheckpointError(f"{name} is not a directory; expected one that holds {CONFIG_FILE} and safetensors files")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(str(name), revision=revision, allow_patterns=HUB_PATTERNS))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(
+            f"{name} is not a directory here, and it could not be had from the hub ({type(error).__name__}); check the "
+            f"name and the connection, or run 'hf download {name} --local-dir DIR' on a machine with access, copy DIR "
+            "here and give its path"
+        ) from error
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """The directory's config.json."""
+    return _read_json(directory / CONFIG_FILE)
+
+
+def read_norm_stats(directory: Path) -> dict[str, Any]:
+    """Normalisation by data set: config.json's, overridden by a fine-tune's dataset_statistics.json beside it."""
+    norm_stats = dict(read_config(directory).get("norm_stats") or {})
+    if (directory / STATISTICS_FILE).is_file():
+        norm_stats.update(_read_json(directory / STATISTICS_FILE))
+    return norm_stats
+
+
+def load_tensors(directory: Path, shapes: Shapes, *, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
+    """Read just the tensors named in `shapes` from one or several safetensors files.
+
+    Raises:
+        CheckpointError: a file is missing, cut short or no safetensors; a key is missing or has another shape. The
+            message names the file, the key, what was expected and what is there.
+    """
+    tensors: dict[str, Tensor] = {}
+    for path, keys in _locate(directory, shapes).items():
+        tensors.update(_load_file(path, {key: shapes[key] for key in keys}, dtype, device))
+    return tensors
+
+
+def load_draft_tensors(directory: Path, shapes: Shapes, *, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
+    """The same for a draft: model.safetensors, or the released pytorch_model.bin read as weights only.
+
+    Raises:
+        CheckpointError: as `load_tensors`; also a pickle that holds anything but tensors.
+    """
+    if (directory / WEIGHTS_FILE).is_file() or not (directory / PICKLE_FILE).is_file():
+        return load_tensors(directory, shapes, dtype=dtype, device=device)
+    path = directory / PICKLE_FILE
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds more than tensors and was not opened, because a pickle can run code; convert it to "
+            f"{WEIGHTS_FILE} where you trust it"
+        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise CheckpointError(f"{path} is cut short or is no torch file; copy it again") from error
+    for key, shape in shapes.items():
+        if key not in state:
+            raise _missing_key(path, key, shape, state)
+        _check_shape(path, key, tuple(state[key].shape), shape)
+    return {key: state[key].to(device, dtype) for key in shapes}
+
+
+def write_checkpoint(
+    directory: Path,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    norm_stats: Mapping[str, Any],
+    extra_files: Callable[[Path], None] | None = None,
+) -> None:
+    """Write a checkpoint in OpenVLA's layout; it appears whole or not at all.
+
+    Args:
+        extra_files: writes further files, such as a tokenizer, into the directory it is given.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    try:
+        (unfinished / CONFIG_FILE).write_text(json.dumps({**config, "norm_stats": norm_stats}, indent=2) + "\n")
+        save_file(dict(tensors), unfinished / WEIGHTS_FILE)
+        if extra_files:
+            extra_files(unfinished)
+        unfinished.chmod(0o755)
+        try:
+            os.rename(unfinished, directory)
+        except OSError:
+            # Another process was first with the same checkpoint: its directory is as good.
+            if not (directory / CONFIG_FILE).is_file():
+                raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _locate(directory: Path, keys: Iterable[str]) -> dict[Path, list[str]]:
+    """Which file holds which of the keys."""
+    if (directory / INDEX_FILE).is_file():
+        weight_map = _read_json(directory / INDEX_FILE).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise CheckpointError(f"{directory / INDEX_FILE}: no weight_map; expected one from keys to file names")
+        files: defaultdict[Path, list[str]] = defaultdict(list)
+        for key in keys:
+            if key not in weight_map:
+                raise _missing_key(directory / INDEX_FILE, key, None, weight_map)
+            files[directory / weight_map[key]].append(key)
+        return files
+    if (directory / WEIGHTS_FILE).is_file():
+        return {directory / WEIGHTS_FILE: list(keys)}
+    pickles = sorted(path.name for path in directory.glob("*.bin"))
+    found = f"only pickled weights ({', '.join(pickles)}), which can run code" if pickles else "no weights"
+    raise CheckpointError(
+        f"{directory} holds {found}; expected {WEIGHTS_FILE}, or {INDEX_FILE} with its shards: convert or download them"
+    )
+
+
+def _load_file(path: Path, shapes: Shapes, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing; it should hold {next(iter(shapes))}: copy or download it again")
+    try:
+        with safe_open(path, framework="pt") as file:
+            present = set(file.keys())
+            for key, shape in shapes.items():
+                if key not in present:
+                    raise _missing_key(path, key, shape, present)
+                _check_shape(path, key, tuple(file.get_slice(key).get_shape()), shape)
+            return {key: file.get_tensor(key).to(device, dtype) for key in shapes}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is cut short or is no safetensors file ({error}); copy or download it again") from error
+
+
+def _check_shape(path: Path, key: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    if found != expected:
+        raise CheckpointError(
+            f"{path}: {key} is {found}; config.json makes it {expected}: weights and configuration do not belong together"
+        )
+
+
+def _missing_key(path: Path, key: str, shape: tuple[int, ...] | None, present: Iterable[str]) -> CheckpointError:
+    names = sorted(present)
+    near = difflib.get_close_matches(key, names, n=3, cutoff=0.5) or names[:3]
+    expected = f" of shape {shape}" if shape else ""
+    return CheckpointError(
+        f"{path}: key {key}{expected} is missing among its {len(names)} keys; the nearest are {', '.join(near) or 'none'}"
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing; expected a checkpoint directory in OpenVLA's layout") from None
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{path} is not readable JSON ({error}); copy or download it again") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} is a JSON {type(content).__name__}; expected an object")
+    return content

@@ -1,0 +1,123 @@
+"""From a camera image to the two towers' pixels, as OpenVLA computes them, without TensorFlow or torchvision."""
+
+from __future__ import annotations
+
+import io
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from specvla_ros.errors import ConfigurationError, ImageError
+from specvla_ros.vla.config import IMAGE_SIZE
+
+PREPARATIONS = ("libero", "none")
+JPEG_QUALITY = 95
+"""TensorFlow's default, with its 4:2:0 chroma."""
+CROP_AREA = 0.9
+LANCZOS_RADIUS = 3.0
+
+_DINOV2_MEAN, _DINOV2_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_SIGLIP_MEAN, _SIGLIP_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+_MEAN = torch.tensor([*_DINOV2_MEAN, *_SIGLIP_MEAN])[:, None, None]
+_STD = torch.tensor([*_DINOV2_STD, *_SIGLIP_STD])[:, None, None]
+
+RGB = NDArray[np.uint8]
+
+
+def prepare_image(image: RGB, preparation: str) -> RGB:
+    """What a checkpoint's evaluation does to a camera image before the processor.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        preparation: "libero" for OpenVLA's LIBERO checkpoints: rotate, JPEG round trip, Lanczos to 224, centre crop;
+            "none" leaves the image as it is.
+
+    Raises:
+        ImageError: not an (H, W, 3) uint8 image.
+        ConfigurationError: no such preparation.
+    """
+    require_rgb(image)
+    if preparation not in PREPARATIONS:
+        raise ConfigurationError(f"image preparation {preparation!r} is not one; expected {' or '.join(PREPARATIONS)}")
+    if preparation == "none":
+        return image
+    return centre_crop(resize_lanczos(jpeg_round_trip(rotate_half_turn(image))))
+
+
+def processor_pixels(image: RGB) -> Tensor:
+    """(H, W, 3) uint8 RGB to (1, 6, 224, 224) float32: DINOv2's normalisation on channels 0-2, SigLIP's on 3-5.
+
+    Raises:
+        ImageError: not an (H, W, 3) uint8 image.
+    """
+    require_rgb(image)
+    if image.shape[:2] != (IMAGE_SIZE, IMAGE_SIZE):
+        image = np.asarray(Image.fromarray(image).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC))
+    unit = torch.tensor(image).permute(2, 0, 1).float().div(255.0)
+    return (torch.cat([unit, unit]).sub_(_MEAN).div_(_STD))[None]
+
+
+def require_rgb(image: RGB) -> None:
+    """Refuse what is not an (H, W, 3) uint8 image."""
+    if not isinstance(image, np.ndarray):
+        raise ImageError(f"the image is a {type(image).__name__}; expected a numpy array (H, W, 3) of uint8, RGB")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ImageError(f"the image is {image.shape} of {image.dtype}; expected (H, W, 3) of uint8, RGB")
+
+
+def rotate_half_turn(image: RGB) -> RGB:
+    """LIBERO renders upside down and OpenVLA's LIBERO data is turned by 180 degrees (rows and columns reversed)."""
+    return np.ascontiguousarray(image[::-1, ::-1])
+
+
+def jpeg_round_trip(image: RGB) -> RGB:
+    """Encode and decode: the training data went through JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="JPEG", quality=JPEG_QUALITY, subsampling="4:2:0")
+    return np.array(Image.open(buffer))
+
+
+def resize_lanczos(image: RGB) -> RGB:
+    """To 224 x 224 by Lanczos-3 with antialiasing, rounded half to even and clipped, as tf.image.resize and OpenVLA do."""
+    height, width, _ = image.shape
+    resized = _separable(image.astype(np.float32), _lanczos_weights(height), _lanczos_weights(width))
+    return np.clip(np.rint(resized), 0.0, 255.0).astype(np.uint8)
+
+
+def centre_crop(image: RGB) -> RGB:
+    """The middle of area 0.9 of a 224 x 224 image, resized bilinearly to 224 x 224, as tf.image.crop_and_resize does."""
+    height, width, _ = image.shape
+    unit = image.astype(np.float32) / np.float32(255.0)
+    cropped = np.clip(_separable(unit, _crop_weights(height), _crop_weights(width)), 0.0, 1.0)
+    # tf.image.convert_image_dtype multiplies by 255.5 and cuts off the fraction.
+    return (cropped * np.float32(255.5)).astype(np.uint8)
+
+
+def _separable(image: NDArray[np.float32], rows: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(H, W, 3) to (224, 224, 3) by one (224, H) and one (224, W) weight matrix."""
+    height, width, channels = image.shape
+    vertical = (rows @ image.reshape(height, width * channels)).reshape(len(rows), width, channels)
+    return columns @ vertical
+
+
+@cache
+def _lanczos_weights(size: int) -> NDArray[np.float32]:
+    """(224, size): each output sample's weights; the kernel widens when shrinking, centres are at half pixels."""
+    scale = size / IMAGE_SIZE
+    stretch = max(scale, 1.0)
+    centres = (np.arange(IMAGE_SIZE) + 0.5) * scale
+    distance = (np.arange(size)[None, :] + 0.5 - centres[:, None]) / stretch
+    weights = np.where(np.abs(distance) < LANCZOS_RADIUS, np.sinc(distance) * np.sinc(distance / LANCZOS_RADIUS), 0.0)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@cache
+def _crop_weights(size: int) -> NDArray[np.float32]:
+    """(224, size): bilinear samples between the crop's corners, which lie on pixel centres."""
+    side = CROP_AREA**0.5
+    positions = ((1.0 - side) / 2.0 + side * np.arange(IMAGE_SIZE) / (IMAGE_SIZE - 1)) * (size - 1)
+    return np.maximum(1.0 - np.abs(np.arange(size)[None, :] - positions[:, None]), 0.0).astype(np.float32)
