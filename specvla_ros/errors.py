@@ -23,3 +23,7 @@ class DecodeError(SpecVLAError):
 
 class SimulationError(SpecVLAError):
     """The simulator is not installed, cannot render, or was given an action it cannot take."""
+
+
+class BagError(SpecVLAError):
+    """A recorded bag cannot be written or read, or does not fit what it is played to."""

@@ -1,0 +1,333 @@
+"""/libero_bridge: a LIBERO episode in MuJoCo at the other end of the policy node's topics."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.time import Time
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
+
+from specvla_ros.errors import SimulationError
+from specvla_ros.msg import DecodeStats, EndEffectorCommand, EpisodeStatus
+from specvla_ros.nodes import qos
+from specvla_ros.nodes.bridge_parameters import PARAMETERS
+from specvla_ros.nodes.command_box import CommandBox, nanoseconds
+from specvla_ros.nodes.conversion import rgb_to_image
+from specvla_ros.nodes.episode_log import EpisodeLog
+from specvla_ros.nodes.parameters import declare
+from specvla_ros.nodes.run import run_node
+from specvla_ros.sim.libero import CONTROL_RATE, STEP_LIMITS, Frame, LiberoEnvironment, Task, find_task
+from specvla_ros.sim.video import VideoWriter
+
+STEP_NANOSECONDS = int(1e9 / CONTROL_RATE)
+FIRST_SIM_TIME = 1_000_000_000
+"""Simulated time starts at one second: zero means that no clock has come yet."""
+
+
+class Environment(Protocol):
+    """What the bridge needs of `LiberoEnvironment`."""
+
+    task: Task
+
+    def reset(self, episode: int, seed: int = 0) -> Frame: ...
+
+    def step(self, values: NDArray[np.float64], render: bool = True) -> Frame: ...
+
+    def state(self) -> NDArray[np.float64]: ...
+
+    def close(self) -> None: ...
+
+
+class LiberoBridge(Node):
+    """Runs one episode: images and instruction out, commands in, until success or the last step.
+
+    The simulation lives in the thread that calls `run` (a render context belongs to its thread); the executor spins
+    in another and only leaves commands in a box.
+    """
+
+    def __init__(self, create: Callable[[dict[str, Any]], Environment]) -> None:
+        super().__init__("libero_bridge")
+        self._values = declare(self, PARAMETERS)
+        self._create = create
+        self._box = CommandBox()
+        self._log = EpisodeLog()
+        self._step = 0
+        self._video: VideoWriter | None = None
+        self._bag: Any = None
+        self._due = 0.0
+        self._callbacks = SingleThreadedExecutor(context=self.context)
+        self._callbacks.add_node(self)
+        self._spinning = threading.Thread(target=_spin, args=(self._callbacks,), daemon=True)
+
+        self._images = self.create_publisher(Image, "image", qos.IMAGE)
+        self._wrist_images = self.create_publisher(Image, "wrist_image", qos.IMAGE) if self._values["wrist"] else None
+        self._instructions = self.create_publisher(String, "instruction", qos.LATCHED)
+        self._statuses = self.create_publisher(EpisodeStatus, "episode_status", qos.LATCHED)
+        self._clock_publisher = self.create_publisher(Clock, "/clock", qos.COMMAND) if self._is_realtime else None
+        self.create_subscription(EndEffectorCommand, "ee_command", self._on_command, qos.COMMAND)
+        self.create_subscription(DecodeStats, "decode_stats", self._on_stats, qos.STATS)
+
+    @property
+    def _is_realtime(self) -> bool:
+        return bool(self._values["mode"] == "realtime")
+
+    def run(self) -> dict[str, Any]:
+        """One episode; its figures are logged, written to the result file and returned.
+
+        Raises:
+            SimulationError: the scene cannot be made, or the policy gave no command in time.
+        """
+        self._spinning.start()
+        self._open_files()
+        environment = self._create(self._values)
+        try:
+            return self._episode(environment)
+        finally:
+            environment.close()
+
+    def _episode(self, environment: Environment) -> dict[str, Any]:
+        values, task = self._values, environment.task
+        limit = values["max_steps"] or STEP_LIMITS[values["suite"]]
+        advance = self._realtime_step if self._is_realtime else self._lockstep_step
+        frame = environment.reset(values["episode"], values["seed"])
+        self._send_instruction(task.language)
+        self._send_status(task, frame, limit)
+        self._film(frame, task)
+        self.get_logger().info("waiting for a policy to subscribe to image and to answer")
+        # The first answer takes as long as the policy takes to load; the episode's clock stands still meanwhile.
+        command: EndEffectorCommand | None = self._ask(frame)
+        self._log.start()
+        self._due = time.monotonic()
+        while not frame.success and frame.step < limit:
+            frame = advance(environment, frame, command)
+            command = None
+            self._step = frame.step
+            self._film(frame, task)
+            self._send_status(task, frame, limit)
+        self._log.finish()
+        time.sleep(0.1)  # the last action's statistics are still on their way
+        return self._finish(environment, frame)
+
+    def _open_files(self) -> None:
+        values = self._values
+        if values["video"]:
+            self._video = VideoWriter(Path(values["video"]), CONTROL_RATE)
+        if values["bag"]:
+            from specvla_ros.nodes.bag import BagWriter
+
+            self._bag = BagWriter(Path(values["bag"]), values["bag_storage"])
+
+    def close(self) -> None:
+        """Stop the executor and finish the files."""
+        self._callbacks.shutdown()
+        if self._spinning.is_alive():
+            self._spinning.join()
+        if self._video:
+            self._video.close()
+        if self._bag:
+            self._bag.close()
+
+    # The two ways to advance: simulation thread.
+
+    def _lockstep_step(self, environment: Environment, frame: Frame, command: EndEffectorCommand | None) -> Frame:
+        """Ask for the command of this very frame and make one step with it."""
+        command = command or self._ask(frame)
+        self._record("/ee_command", nanoseconds(command), command)
+        return environment.step(command_values(command))
+
+    def _realtime_step(self, environment: Environment, frame: Frame, command: EndEffectorCommand | None) -> Frame:
+        """Show the frame, wait for the clock, make one step with whatever command holds."""
+        if command is None:
+            self._send_image(frame, self._now())
+        self._wait_for_clock()
+        values = self._held_values(self._box.latest())
+        self._record("/ee_command", self._now(), applied_command(values, self._now()))
+        return environment.step(values)
+
+    def _ask(self, frame: Frame) -> EndEffectorCommand:
+        """Publish the frame until its command comes; an image or an answer can be lost."""
+        stamp = self._now()
+        timeout = self._values["policy_timeout"]
+        deadline = time.monotonic() + timeout
+        sent = 0
+        while time.monotonic() < deadline:
+            self._require_running()
+            if self._images.get_subscription_count() == 0:
+                time.sleep(0.01)
+                continue
+            if sent and self._step:
+                self._log.counts["images sent again"] += 1
+            self._send_image(frame, stamp)
+            sent += 1
+            command = self._box.wait_for(stamp, self._values["command_timeout"], self.context.ok)
+            if command is not None:
+                return command
+        self._require_running()
+        raise SimulationError(
+            f"no command came within {timeout:.0f} s for step {self._step} (image sent {sent} times); is the policy node "
+            "running in this ROS_DOMAIN_ID, and what do /diagnostics say?"
+        )
+
+    def _held_values(self, command: EndEffectorCommand | None) -> NDArray[np.float64]:
+        """The last command while it holds; then no motion, with the gripper as it was."""
+        if command is None:
+            self._log.counts["steps without command"] += 1
+            return np.array([0.0] * 6 + [1.0])
+        values = command_values(command)
+        age = self._now() - nanoseconds(command)
+        if age > STEP_NANOSECONDS:
+            self._log.counts["steps held"] += 1
+        if age > self._values["hold_time"] * 1e9 + STEP_NANOSECONDS:
+            self._log.counts["steps without command"] += 1
+            values[:6] = 0.0
+        return values
+
+    def _wait_for_clock(self) -> None:
+        """Sleep until the next step is due; a step that comes late is counted and not made up for."""
+        self._require_running()
+        self._due += 1.0 / (CONTROL_RATE * self._values["real_time_factor"])
+        left = self._due - time.monotonic()
+        if left > 0:
+            time.sleep(left)
+        else:
+            self._log.counts["overruns"] += 1
+            self._due = time.monotonic()
+
+    def _now(self) -> int:
+        """Nanoseconds: simulated time by the step in realtime mode, the ROS clock in lockstep."""
+        if self._is_realtime:
+            return FIRST_SIM_TIME + self._step * STEP_NANOSECONDS
+        return int(self.get_clock().now().nanoseconds)
+
+    def _require_running(self) -> None:
+        if not self.context.ok():
+            raise ExternalShutdownException
+
+    # Messages.
+
+    def _on_command(self, command: EndEffectorCommand) -> None:
+        self._log.command_arrived(nanoseconds(command))
+        self._box.put(command)
+
+    def _on_stats(self, stats: DecodeStats) -> None:
+        self._log.stats_arrived(Time.from_msg(stats.header.stamp).nanoseconds, stats)
+
+    def _send_instruction(self, text: str) -> None:
+        message = String(data=text)
+        self._instructions.publish(message)
+        self._record("/instruction", self._now(), message)
+
+    def _send_image(self, frame: Frame, stamp: int) -> None:
+        assert frame.image is not None
+        time_message = Time(nanoseconds=stamp).to_msg()
+        if self._clock_publisher:
+            self._clock_publisher.publish(Clock(clock=time_message))
+        if self._wrist_images and frame.wrist_image is not None:
+            wrist = rgb_to_image(frame.wrist_image)
+            wrist.header.stamp, wrist.header.frame_id = time_message, "wrist_camera"
+            self._wrist_images.publish(wrist)
+        message = rgb_to_image(frame.image)
+        message.header.stamp, message.header.frame_id = time_message, "camera"
+        self._log.image_stamped(stamp)
+        self._images.publish(message)
+        self._record("/image", stamp, message)
+
+    def _send_status(self, task: Task, frame: Frame, limit: int) -> None:
+        status = EpisodeStatus(
+            suite=task.suite,
+            task=task.index,
+            episode=self._values["episode"],
+            seed=self._values["seed"],
+            step=frame.step,
+            max_steps=limit,
+            done=frame.success or frame.step >= limit,
+            success=frame.success,
+        )
+        status.header.stamp = Time(nanoseconds=self._now()).to_msg()
+        self._statuses.publish(status)
+        self._record("/episode_status", self._now(), status)
+
+    def _record(self, topic: str, stamp: int, message: Any) -> None:
+        if self._bag:
+            self._bag.write(topic, stamp, message)
+
+    def _film(self, frame: Frame, task: Task) -> None:
+        if self._video and frame.image is not None:
+            state = "solved" if frame.success else f"step {frame.step}"
+            self._video.write(frame.image, f"{task.language} | {state}")
+
+    def _finish(self, environment: Environment, frame: Frame) -> dict[str, Any]:
+        values = self._values
+        report = {
+            **{name: values[name] for name in ("suite", "task", "episode", "seed", "mode", "image_size", "fast_rendering")},
+            "instruction": environment.task.language,
+            **self._log.report(frame.step, frame.success, environment.state()),
+            "video": values["video"],
+            "bag": values["bag"],
+        }
+        outcome = "solved" if frame.success else "not solved"
+        self.get_logger().info(
+            f"{outcome} after {frame.step} steps, {report['steps_per_second']} steps/s, latency {report['latency_ms']}"
+        )
+        if values["result"]:
+            path = Path(values["result"])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(report, indent=2) + "\n")
+        return report
+
+
+def command_values(command: EndEffectorCommand) -> NDArray[np.float64]:
+    """(7,) action values of a command."""
+    position, rotation = command.delta_position, command.delta_rotation
+    return np.array(
+        [position.x, position.y, position.z, rotation.x, rotation.y, rotation.z, command.gripper], dtype=np.float64
+    )
+
+
+def applied_command(values: NDArray[np.float64], stamp: int) -> EndEffectorCommand:
+    """What the arm was told at a step, as a command that can be played again."""
+    command = EndEffectorCommand(gripper=float(values[6]))
+    command.header.stamp = Time(nanoseconds=stamp).to_msg()
+    position, rotation = command.delta_position, command.delta_rotation
+    position.x, position.y, position.z, rotation.x, rotation.y, rotation.z = map(float, values[:6])
+    return command
+
+
+def create_environment(values: dict[str, Any]) -> Environment:
+    """The scene that the parameters ask for."""
+    return LiberoEnvironment(
+        find_task(values["suite"], values["task"]),
+        image_size=values["image_size"],
+        wrist=values["wrist"],
+        fast_rendering=values["fast_rendering"],
+    )
+
+
+def _spin(executor: SingleThreadedExecutor) -> None:
+    """Serve callbacks until the process is told to stop."""
+    try:
+        executor.spin()
+    except ExternalShutdownException:
+        pass
+
+
+def main(
+    args: Sequence[str] | None = None, create: Callable[[dict[str, Any]], Environment] = create_environment
+) -> None:
+    """Run one episode and end."""
+    run_node("libero_bridge", lambda: LiberoBridge(create), lambda node: node.run(), args)
+
+
+if __name__ == "__main__":
+    main()

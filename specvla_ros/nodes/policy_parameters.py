@@ -1,0 +1,77 @@
+"""The policy node's parameters; config/policy.yaml is their commented reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from specvla_ros.errors import ConfigurationError
+from specvla_ros.nodes.parameters import ParameterSpec
+from specvla_ros.policy import ACTION_DIMENSIONS, ACTION_LENGTH, MAX_THRESHOLD, Thresholds, expand_thresholds
+
+FOLLOW = -1
+"""In `thresholds`: this dimension takes `threshold`."""
+
+PARAMETERS = (
+    ParameterSpec(
+        "policy", "openvla", "openvla, or fake: a stand-in without a model to try the wiring", choices=("openvla", "fake")
+    ),
+    ParameterSpec("checkpoint", "", "OpenVLA checkpoint: directory or hub name; empty is the small model of this package"),
+    ParameterSpec("unnorm_key", "", "norm_stats key of the checkpoint; may stay empty when it has only one"),
+    ParameterSpec(
+        "image_preparation",
+        "auto",
+        "before the processor: libero (rotate, JPEG, Lanczos, centre crop), none, or auto: libero for libero keys",
+        choices=("auto", "libero", "none"),
+    ),
+    ParameterSpec("draft", "hold", "none, hold, linear, a Spec-VLA draft's directory or hub name, or several joined by +"),
+    ParameterSpec(
+        "threshold",
+        0,
+        "largest accepted distance in bins of a draft token from the model's own; 0 is exactly the model's answer",
+        range=(0, MAX_THRESHOLD),
+        live=True,
+    ),
+    ParameterSpec(
+        "thresholds",
+        [FOLLOW] * (ACTION_LENGTH - 1) + [0],
+        "the same for x, y, z, roll, pitch, yaw, gripper; -1 takes `threshold`, the gripper is exact by default",
+        live=True,
+    ),
+    ParameterSpec("tree_nodes", 50, "nodes of a learned draft's tree, the root included", range=(1, 256)),
+    ParameterSpec("tree_depth", 4, "expansions of the tree after its first level", range=(0, 6)),
+    ParameterSpec("tree_top_k", 8, "children of a tree node, and nodes expanded at each level", range=(1, 64)),
+    ParameterSpec("legacy_draft", False, "draft as the released Spec-VLA code does, for weights trained with it"),
+    ParameterSpec("device", "auto", "auto (a GPU where there is one), cpu, cuda or cuda:N"),
+    ParameterSpec(
+        "dtype",
+        "auto",
+        "auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    ),
+    ParameterSpec(
+        "image_transport", "raw", "raw: topic image; compressed: topic image/compressed", choices=("raw", "compressed")
+    ),
+    ParameterSpec(
+        "max_image_age",
+        1.0,
+        "an image older than so many seconds by its stamp gives no command; 0 switches the check off",
+        range=(0.0, 3600.0),
+    ),
+    ParameterSpec("twist_frame", "base_link", "frame_id of delta_twist"),
+    ParameterSpec("linear_scale", 1.0, "m/s in delta_twist for one unit of delta_position", range=(0.0, 100.0)),
+    ParameterSpec("angular_scale", 1.0, "rad/s in delta_twist for one unit of delta_rotation", range=(0.0, 100.0)),
+)
+
+
+def combine_thresholds(threshold: int, thresholds: Sequence[int]) -> Thresholds:
+    """The seven thresholds in force.
+
+    Raises:
+        ConfigurationError: not seven whole numbers of -1 .. 255.
+    """
+    if len(thresholds) != ACTION_LENGTH:
+        raise ConfigurationError(
+            f"thresholds has {len(thresholds)} values; expected one for each of {', '.join(ACTION_DIMENSIONS)}, "
+            "-1 where `threshold` counts"
+        )
+    return expand_thresholds([threshold if value == FOLLOW else value for value in thresholds])

@@ -1,0 +1,46 @@
+"""How every node process starts and ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import rclpy
+import rclpy.logging
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+
+from specvla_ros.errors import SpecVLAError
+
+
+N = TypeVar("N", bound=Node)
+
+
+def run_node(name: str, build: Callable[[], N], work: Callable[[N], object], args: Sequence[str] | None) -> None:
+    """Build a node and let `work` run until it returns or the process is told to stop.
+
+    An error in a parameter or a file ends the process with one sentence and exit code 1; Ctrl-C and SIGTERM end it
+    with 0.
+    """
+    rclpy.init(args=args)
+    node = None
+    failed = False
+    try:
+        node = build()
+        work(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except (SpecVLAError, InvalidParameterTypeException, InvalidParameterValueException, ValueError) as error:
+        rclpy.logging.get_logger(name).fatal(str(error))
+        failed = True
+    finally:
+        if node is not None:
+            close = getattr(node, "close", None)
+            if close:
+                close()
+            node.destroy_node()
+        rclpy.try_shutdown()
+    if failed:
+        sys.exit(1)

@@ -1,0 +1,55 @@
+"""One thread that works on the newest item; older ones that still wait are dropped."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class NewestWorker(Generic[T]):
+    """Runs `setup` once and then `work` on the newest submitted item, all in one thread.
+
+    Whoever submits never waits. `work` and `setup` answer for their own errors.
+    """
+
+    def __init__(self, setup: Callable[[], None], work: Callable[[T], None]) -> None:
+        self._setup = setup
+        self._work = work
+        self._condition = threading.Condition()
+        self._item: T | None = None
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def submit(self, item: T) -> bool:
+        """Leave an item to be worked on next; True when it took the place of one that still waited."""
+        with self._condition:
+            replaced = self._item is not None
+            self._item = item
+            self._condition.notify()
+        return replaced
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """Drop what waits and end the thread once it has finished what it works on."""
+        with self._condition:
+            self._stopped = True
+            self._item = None
+            self._condition.notify()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        self._setup()
+        while (item := self._take()) is not None:
+            self._work(item)
+
+    def _take(self) -> T | None:
+        with self._condition:
+            self._condition.wait_for(lambda: self._stopped or self._item is not None)
+            item, self._item = self._item, None
+            return None if self._stopped else item
