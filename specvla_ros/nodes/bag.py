@@ -7,7 +7,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ament_index_python.packages import get_package_share_directory
 from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader, ReaderError, StoragePlugin, Writer
@@ -18,6 +17,7 @@ from std_msgs.msg import String
 
 from specvla_ros.errors import BagError
 from specvla_ros.msg import DecodeStats, EndEffectorCommand, EpisodeStatus
+from specvla_ros.share import share_folder
 
 TOPICS: dict[str, Any] = {
     "/image": Image,
@@ -113,7 +113,7 @@ def type_name(kind: Any) -> str:
 def _typestore() -> Typestore:
     """The common messages and this package's own, registered from their text."""
     store = get_typestore(Stores.ROS2_KILTED)
-    folder = Path(get_package_share_directory("specvla_ros")) / "msg"
+    folder = share_folder() / "msg"
     for kind in (DecodeStats, EndEffectorCommand, EpisodeStatus):
         name = type_name(kind)
         store.register(get_types_from_msg((folder / f"{kind.__name__}.msg").read_text(), name))

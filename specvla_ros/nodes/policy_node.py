@@ -124,6 +124,8 @@ class PolicyNode(Node):
             self._trouble(f"the policy was not loaded, so there will be no command: {describe(error)}")
             return
         self._health.say(WARN, "no image has come yet on the topic image")
+        if not self.context.ok():
+            return
         self.get_logger().info(f"policy loaded in {time.monotonic() - started:.1f} s")
 
     def _handle(self, arrival: Arrival) -> None:
@@ -255,9 +257,12 @@ def load_from_parameters(values: dict[str, Any]) -> Policy:
         from specvla_ros.fake_policy import FakePolicy
 
         return FakePolicy()
+    import torch
+
     from specvla_ros.runtime import load_policy
     from specvla_ros.speculative.build import TreeConfig
 
+    torch.set_num_threads(values["cpu_threads"])
     return load_policy(
         values["checkpoint"] or None,
         draft=values["draft"],

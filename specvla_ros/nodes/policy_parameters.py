@@ -49,6 +49,9 @@ PARAMETERS = (
         choices=("auto", "float32", "bfloat16", "float16"),
     ),
     ParameterSpec(
+        "cpu_threads", 1, "torch threads on a CPU; for a small model several wait for each other", range=(1, 256)
+    ),
+    ParameterSpec(
         "image_transport", "raw", "raw: topic image; compressed: topic image/compressed", choices=("raw", "compressed")
     ),
     ParameterSpec(

@@ -1,0 +1,47 @@
+"""The policy node: ros2 launch specvla_ros policy.launch.py checkpoint:=/path/to/openvla draft:=hold threshold:=3."""
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from specvla_ros.launching import config_argument, configured_node, parameter_arguments
+from specvla_ros.nodes.policy_parameters import PARAMETERS
+
+TOPICS = {
+    "image_topic": ("image", "camera topic"),
+    "instruction_topic": ("instruction", "topic of what to do, std_msgs/String"),
+    "command_topic": ("ee_command", "topic of the commands, specvla_ros/EndEffectorCommand"),
+    "twist_topic": ("delta_twist", "topic of the commands as geometry_msgs/TwistStamped"),
+}
+
+
+def policy_node(context: LaunchContext) -> list[Node]:
+    remappings = [(topic, LaunchConfiguration(name).perform(context)) for name, (topic, _) in TOPICS.items()]
+    use_sim_time = LaunchConfiguration("use_sim_time").perform(context).lower() == "true"
+    return [
+        configured_node(
+            context,
+            "policy_node",
+            "specvla",
+            "policy_config",
+            PARAMETERS,
+            fixed={"use_sim_time": use_sim_time},
+            remappings=remappings,
+        )
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    return LaunchDescription(
+        [
+            config_argument("policy_config", "policy.yaml"),
+            *parameter_arguments(PARAMETERS),
+            *(
+                DeclareLaunchArgument(name, default_value=topic, description=description)
+                for name, (topic, description) in TOPICS.items()
+            ),
+            DeclareLaunchArgument("use_sim_time", default_value="false", description="take the time from /clock"),
+            OpaqueFunction(function=policy_node),
+        ]
+    )
