@@ -1,0 +1,146 @@
+"""The other end of the policy node's topics, for tests: a real rclpy node, and the nodes under test as processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import TwistStamped
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.parameter_client import AsyncParameterClient
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
+
+from specvla_ros.msg import DecodeStats, EndEffectorCommand
+from specvla_ros.nodes import qos
+from specvla_ros.nodes.conversion import rgb_to_image
+
+PATIENCE = 15.0
+"""Seconds until a test gives up waiting; discovery now and then takes three."""
+
+
+class Peer(Node):
+    """Publishes images and instructions; keeps every answer."""
+
+    def __init__(self) -> None:
+        super().__init__("peer")
+        self.images = self.create_publisher(Image, "image", qos.IMAGE)
+        self.instructions = self.create_publisher(String, "instruction", qos.LATCHED)
+        self.received: dict[str, list[Any]] = {"command": [], "twist": [], "stats": [], "diagnostics": []}
+        self.create_subscription(EndEffectorCommand, "ee_command", self.received["command"].append, qos.COMMAND)
+        self.create_subscription(TwistStamped, "delta_twist", self.received["twist"].append, qos.COMMAND)
+        self.create_subscription(DecodeStats, "decode_stats", self.received["stats"].append, qos.STATS)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self.received["diagnostics"].append, qos.STATS)
+        self.parameter_client = AsyncParameterClient(self, "specvla")
+
+    def send(self, brightness: int = 128, *, age: float = 0.0, message: Image | None = None) -> Image:
+        """Publish a grey image (or `message`) stamped `age` seconds ago."""
+        image = message or rgb_to_image(np.full((32, 48, 3), brightness, np.uint8))
+        stamp = self.get_clock().now() - rclpy.duration.Duration(seconds=age)
+        image.header.stamp = stamp.to_msg()
+        self.images.publish(image)
+        return image
+
+    def instruct(self, text: str = "pick up the bowl") -> None:
+        self.instructions.publish(String(data=text))
+
+    def set_parameters(self, **values: Any) -> list[SetParametersResult]:
+        """Set the policy node's parameters by its service, from this process."""
+        assert self.parameter_client.wait_for_services(PATIENCE)
+        future = self.parameter_client.set_parameters([Parameter(name, value=value) for name, value in values.items()])
+        wait_until(future.done)
+        return list(future.result().results)
+
+    def command_for(self, image: Image) -> EndEffectorCommand:
+        """The command that answers an image; the image is sent again while none comes (it goes out best effort)."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            for _ in range(20):
+                for command in self.received["command"]:
+                    if command.header.stamp == image.header.stamp:
+                        return command
+                time.sleep(0.02)
+            self.images.publish(image)
+        raise AssertionError("no command came")
+
+    def diagnosis(self, part: str, provoke: Callable[[], object] = lambda: None) -> str:
+        """Wait for diagnostics whose sentence holds `part`, doing `provoke` again and again; the sentence."""
+
+        def sentences() -> list[str]:
+            return [array.status[0].message for array in self.received["diagnostics"]]
+
+        def found() -> bool:
+            provoke()
+            time.sleep(0.1)
+            return any(part in sentence for sentence in sentences())
+
+        wait_until(found, lambda: f"{part!r} in {sentences()}")
+        return next(sentence for sentence in reversed(sentences()) if part in sentence)
+
+
+def wait_until(condition: Callable[[], bool], what: Callable[[], str] = lambda: "the condition") -> None:
+    """Poll until the condition holds; never a fixed sleep."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {PATIENCE} s for {what()}"
+        time.sleep(0.01)
+
+
+@contextmanager
+def running_peer() -> Iterator[Peer]:
+    """A peer whose callbacks are served in a thread."""
+    rclpy.init()
+    peer = Peer()
+    executor = SingleThreadedExecutor()
+    executor.add_node(peer)
+
+    def spin() -> None:
+        try:
+            executor.spin()
+        except ExternalShutdownException:
+            pass
+
+    thread = threading.Thread(target=spin, daemon=True)
+    thread.start()
+    try:
+        yield peer
+    finally:
+        executor.shutdown()
+        thread.join()
+        peer.destroy_node()
+        rclpy.try_shutdown()
+
+
+@contextmanager
+def process(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A Python process under test, killed at the end if it still lives."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def policy_process(policy: str = "FakePolicy()", *arguments: str) -> Any:
+    """A policy node whose policy is the given expression; it announces itself through its services."""
+    code = (
+        "import sys\n"
+        "from specvla_ros.fake_policy import FakePolicy\n"
+        "from specvla_ros.nodes.policy_node import load_from_parameters, main\n"
+        f"main(sys.argv, load=lambda values: {policy})\n"
+    )
+    return process(code, *(("--ros-args", *arguments) if arguments else ()))
