@@ -24,7 +24,7 @@ PARAMETERS = (
         "hold_time", 0.2, "realtime: the last command holds for so many simulated seconds, then the arm stops", range=(0.0, 10.0)
     ),
     ParameterSpec(
-        "command_timeout", 1.0, "lockstep: without an answer for so many seconds the image is sent again", range=(0.01, 60.0)
+        "command_timeout", 0.5, "lockstep: without an answer for so many seconds the image is sent again", range=(0.01, 60.0)
     ),
     ParameterSpec(
         "policy_timeout", 60.0, "give up when the policy gives no command for so many seconds", range=(0.1, 3600.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from specvla_ros.msg import EndEffectorCommand
 
@@ -33,15 +33,17 @@ class CommandBox:
         with self._condition:
             return self._command
 
-    def wait_for(self, stamp: int, timeout: float, running: Callable[[], bool]) -> EndEffectorCommand | None:
-        """The command that answers the image of this stamp, or None after `timeout` seconds.
+    def wait_for(
+        self, stamps: Collection[int], timeout: float, running: Callable[[], bool]
+    ) -> EndEffectorCommand | None:
+        """A command that answers an image of one of these stamps, or None after `timeout` seconds.
 
         Looks every 0.1 s whether `running` still holds, so that a stop is not held up.
         """
         deadline = time.monotonic() + timeout
         with self._condition:
             while (left := deadline - time.monotonic()) > 0 and running():
-                if self._command is not None and nanoseconds(self._command) == stamp:
+                if self._command is not None and nanoseconds(self._command) in stamps:
                     return self._command
                 self._condition.wait(min(left, 0.1))
         return None

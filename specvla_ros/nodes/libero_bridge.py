@@ -82,6 +82,13 @@ class LiberoBridge(Node):
     def _is_realtime(self) -> bool:
         return bool(self._values["mode"] == "realtime")
 
+    @property
+    def _max_steps(self) -> int:
+        return int(self._values["max_steps"] or STEP_LIMITS[self._values["suite"]])
+
+    def _is_over(self, frame: Frame) -> bool:
+        return frame.success or frame.step >= self._max_steps
+
     def run(self) -> dict[str, Any]:
         """One episode; its figures are logged, written to the result file and returned.
 
@@ -98,24 +105,22 @@ class LiberoBridge(Node):
 
     def _episode(self, environment: Environment) -> dict[str, Any]:
         values, task = self._values, environment.task
-        limit = values["max_steps"] or STEP_LIMITS[values["suite"]]
         advance = self._realtime_step if self._is_realtime else self._lockstep_step
         frame = environment.reset(values["episode"], values["seed"])
         self._send_instruction(task.language)
-        self._send_status(task, frame, limit)
         self._film(frame, task)
         self.get_logger().info("waiting for a policy to subscribe to image and to answer")
         # The first answer takes as long as the policy takes to load; the episode's clock stands still meanwhile.
         command: EndEffectorCommand | None = self._ask(frame)
         self._log.start()
         self._due = time.monotonic()
-        while not frame.success and frame.step < limit:
+        while not self._is_over(frame):
             frame = advance(environment, frame, command)
             command = None
             self._step = frame.step
             self._film(frame, task)
-            self._send_status(task, frame, limit)
         self._log.finish()
+        self._send_status(frame, self._now())
         time.sleep(0.1)  # the last action's statistics are still on their way
         return self._finish(environment, frame)
 
@@ -156,27 +161,30 @@ class LiberoBridge(Node):
         return environment.step(values)
 
     def _ask(self, frame: Frame) -> EndEffectorCommand:
-        """Publish the frame until its command comes; an image or an answer can be lost."""
-        stamp = self._now()
+        """Publish the frame until its command comes; an image or an answer can be lost.
+
+        Each time it gets a new stamp (a policy refuses stale images), and an answer to any of them counts.
+        """
         timeout = self._values["policy_timeout"]
         deadline = time.monotonic() + timeout
-        sent = 0
+        stamps: set[int] = set()
         while time.monotonic() < deadline:
             self._require_running()
             if self._images.get_subscription_count() == 0:
                 time.sleep(0.01)
                 continue
-            if sent and self._step:
+            if stamps and self._step:
                 self._log.counts["images sent again"] += 1
-            self._send_image(frame, stamp)
-            sent += 1
-            command = self._box.wait_for(stamp, self._values["command_timeout"], self.context.ok)
+            stamps.add(self._now())
+            self._send_image(frame, max(stamps))
+            command = self._box.wait_for(stamps, self._values["command_timeout"], self.context.ok)
             if command is not None:
                 return command
         self._require_running()
+        subscribers = "and answers" if stamps else "in this ROS_DOMAIN_ID and subscribes to image"
         raise SimulationError(
-            f"no command came within {timeout:.0f} s for step {self._step} (image sent {sent} times); is the policy node "
-            "running in this ROS_DOMAIN_ID, and what do /diagnostics say?"
+            f"no command came within {timeout:g} s for step {self._step}; check that a policy node runs {subscribers}, "
+            "and what /diagnostics say"
         )
 
     def _held_values(self, command: EndEffectorCommand | None) -> NDArray[np.float64]:
@@ -239,24 +247,26 @@ class LiberoBridge(Node):
             self._wrist_images.publish(wrist)
         message = rgb_to_image(frame.image)
         message.header.stamp, message.header.frame_id = time_message, "camera"
+        self._send_status(frame, stamp)
         self._log.image_stamped(stamp)
         self._images.publish(message)
         self._record("/image", stamp, message)
 
-    def _send_status(self, task: Task, frame: Frame, limit: int) -> None:
+    def _send_status(self, frame: Frame, stamp: int) -> None:
+        """Where the episode stands, under the stamp of the image that shows it."""
         status = EpisodeStatus(
-            suite=task.suite,
-            task=task.index,
+            suite=self._values["suite"],
+            task=self._values["task"],
             episode=self._values["episode"],
             seed=self._values["seed"],
             step=frame.step,
-            max_steps=limit,
-            done=frame.success or frame.step >= limit,
+            max_steps=self._max_steps,
+            done=self._is_over(frame),
             success=frame.success,
         )
-        status.header.stamp = Time(nanoseconds=self._now()).to_msg()
+        status.header.stamp = Time(nanoseconds=stamp).to_msg()
         self._statuses.publish(status)
-        self._record("/episode_status", self._now(), status)
+        self._record("/episode_status", stamp, status)
 
     def _record(self, topic: str, stamp: int, message: Any) -> None:
         if self._bag:

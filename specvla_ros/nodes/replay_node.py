@@ -1,4 +1,4 @@
-"""/replay: takes the policy's place and gives the recorded commands of a bag, one for each image."""
+"""/replay: takes the policy's place and gives the recorded commands of a bag, one for each step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SAME_EPISODE = ("suite", "task", "episode", "seed", "max_steps")
 
 
 class ReplayNode(Node):
-    """Answers the n-th image of the bridge with the n-th command of the bag; the same image again, with the same one.
+    """Answers the image of the bridge's step n with the bag's command of step n.
 
     Raises:
         BagError: the bag cannot be read or holds no commands, or the bridge runs another episode than the recorded.
@@ -38,9 +38,8 @@ class ReplayNode(Node):
         if not self._commands or self._recorded is None:
             raise BagError(f"bag {folder} holds {len(self._commands)} commands and no complete episode; record one again")
         self._played = 0
-        self._stamp: object = None
-        self._is_same_episode = False
-        self._done = False
+        self._image: Image | None = None
+        self._status: EpisodeStatus | None = None
         self._publisher = self.create_publisher(EndEffectorCommand, "ee_command", qos.COMMAND)
         self.create_subscription(EpisodeStatus, "episode_status", self._on_status, qos.LATCHED)
         self.create_subscription(Image, "image", self._on_image, qos.IMAGE)
@@ -48,7 +47,7 @@ class ReplayNode(Node):
     def run(self) -> None:
         """Answer images until the bridge says that its episode is over."""
         self.get_logger().info(f"{len(self._commands)} recorded commands; waiting for the bridge's first image")
-        while not self._done:
+        while self._status is None or not self._status.done:
             rclpy.spin_once(self, timeout_sec=0.1)
         self.get_logger().info(f"played {self._played} of {len(self._commands)} commands")
 
@@ -60,20 +59,24 @@ class ReplayNode(Node):
                     f"the bag was recorded with {name} {recorded} but the bridge runs {running}; start the bridge with "
                     + ", ".join(f"{key}: {getattr(self._recorded, key)}" for key in SAME_EPISODE)
                 )
-        self._is_same_episode = True
-        self._done = status.done
+        self._status = status
+        self._answer()
 
     def _on_image(self, image: Image) -> None:
-        if not self._is_same_episode:
-            return  # the bridge sends the image again; by then its status has come
-        if image.header.stamp != self._stamp:
-            if self._played == len(self._commands):
-                raise BagError(f"the bag ends after {self._played} commands but the bridge's episode goes on")
-            self._stamp = image.header.stamp
-            self._played += 1
-        command = self._commands[self._played - 1]
+        self._image = image
+        self._answer()
+
+    def _answer(self) -> None:
+        """Once an image and the status of the same stamp are here: the status says which step the image shows."""
+        image, status = self._image, self._status
+        if image is None or status is None or image.header.stamp != status.header.stamp or status.done:
+            return
+        if status.step >= len(self._commands):
+            raise BagError(f"the bag ends after {len(self._commands)} commands but the bridge's episode goes on")
+        command = self._commands[status.step]
         command.header = image.header
         self._publisher.publish(command)
+        self._played = max(self._played, status.step + 1)
 
 
 def main(args: Sequence[str] | None = None) -> None:

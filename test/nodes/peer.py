@@ -124,15 +124,15 @@ def running_peer() -> Iterator[Peer]:
 
 @contextmanager
 def process(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A Python process under test, killed at the end if it still lives."""
+    """A Python process under test, ended if it still lives: a killed one would leave shared memory behind."""
     child = subprocess.Popen(
         [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     try:
         yield child
     finally:
-        child.kill()
-        child.communicate()
+        child.terminate()
+        child.communicate(timeout=PATIENCE)
 
 
 def policy_process(policy: str = "FakePolicy()", *arguments: str) -> Any:

@@ -1,0 +1,167 @@
+"""Bridge, policy and replay as processes, over real DDS; once with a real LIBERO scene."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_environment import FakeEnvironment
+from peer import PATIENCE, policy_process, process, running_peer, wait_until
+
+from specvla_ros.errors import BagError
+from specvla_ros.fake_policy import FakePolicy
+from specvla_ros.nodes.bag import BagReader
+
+FAKE_SCENE = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from fake_environment import FakeEnvironment
+from specvla_ros.nodes.libero_bridge import main
+main(sys.argv, create=lambda values: FakeEnvironment(values, success_step=SUCCESS))
+"""
+REAL_SCENE = "import sys; from specvla_ros.nodes.libero_bridge import main; main(sys.argv)"
+REPLAY = "import sys; from specvla_ros.nodes.replay_node import main; main(sys.argv)"
+
+
+def parameters(**values: Any) -> list[str]:
+    pairs = [f"{name}:={str(value).lower() if isinstance(value, bool) else value}" for name, value in values.items()]
+    return ["--ros-args", *(part for pair in pairs for part in ("-p", pair))]
+
+
+def run_bridge(code: str, timeout: float = 60.0, **values: Any) -> tuple[int, str]:
+    """One episode; exit code and output."""
+    result = subprocess.run(
+        [sys.executable, "-c", code, *parameters(**values)], capture_output=True, text=True, timeout=timeout, check=False
+    )
+    return result.returncode, result.stdout + result.stderr
+
+
+def run_episode(tmp_path: Path, code: str = FAKE_SCENE.replace("SUCCESS", "0"), **values: Any) -> dict[str, Any]:
+    """One episode that must end well; its result file."""
+    result = tmp_path / f"result-{time.monotonic_ns()}.json"
+    code_number, output = run_bridge(code, result=result, **values)
+    assert code_number == 0, output
+    return json.loads(result.read_text())
+
+
+def test_lockstep_gives_the_policy_every_frame_and_the_scene_every_command(tmp_path: Path) -> None:
+    with policy_process():
+        report = run_episode(tmp_path, max_steps=30, episode=2)
+    policy = FakePolicy()
+    environment = FakeEnvironment({"suite": "libero_spatial", "task": 0})
+    frame = environment.reset(2)
+    while frame.step < 30:
+        frame = environment.step(policy.act(frame.image, environment.task.language).values)
+    assert report["state_sha256"] == hashlib.sha256(environment.state().tobytes()).hexdigest()
+    assert report["steps"] == 30 and not report["success"]
+    assert report["latency_ms"]["p50"] > 0 and report["accept_length"] == 3.5
+
+
+def test_an_episode_ends_with_its_success(tmp_path: Path) -> None:
+    with policy_process():
+        report = run_episode(tmp_path, FAKE_SCENE.replace("SUCCESS", "5"), max_steps=30)
+    assert report["success"] and report["steps"] == 5
+
+
+def test_realtime_goes_by_the_clock_and_a_late_policy_holds_then_stops(tmp_path: Path) -> None:
+    values = {"mode": "realtime", "real_time_factor": 2.0, "hold_time": 0.2, "max_steps": 60}
+    with policy_process("FakePolicy(delay=0.5)", "-p", "use_sim_time:=true", "-p", "max_image_age:=0.0"):
+        report = run_episode(tmp_path, **values)
+    assert report["steps"] == 60
+    assert 1.4 < report["seconds"] < 3.0, "60 steps at 40 a second"
+    assert report["counts"]["steps held"] > 20, "a command every 20 steps"
+    assert 0 < report["counts"]["steps without command"] < 60
+
+
+def test_a_bridge_without_a_policy_gives_up_with_a_sentence() -> None:
+    code, output = run_bridge(FAKE_SCENE.replace("SUCCESS", "0"), policy_timeout=0.5)
+    assert code == 1
+    assert "no command came within 0.5 s for step 0; check that a policy node runs in this ROS_DOMAIN_ID" in output
+    assert "Traceback" not in output
+
+
+def test_a_lost_answer_is_asked_for_again(tmp_path: Path) -> None:
+    with policy_process("FakePolicy(delay=0.15)"):
+        report = run_episode(tmp_path, max_steps=5, command_timeout=0.1)
+    assert report["steps"] == 5 and report["counts"]["images sent again"] > 0
+
+
+def test_a_scene_that_does_not_exist_ends_with_the_names_that_do() -> None:
+    code, output = run_bridge(REAL_SCENE, task=10)
+    assert code == 1 and "libero_spatial has tasks 0 to 9" in output and "Traceback" not in output
+
+
+def test_ctrl_c_ends_a_waiting_bridge_cleanly() -> None:
+    with running_peer() as peer, process(FAKE_SCENE.replace("SUCCESS", "0"), *parameters(max_steps=5)) as bridge:
+        wait_until(lambda: peer.count_publishers("image") == 2)
+        bridge.send_signal(signal.SIGINT)
+        output, _ = bridge.communicate(timeout=PATIENCE)
+        assert bridge.returncode == 0 and "Traceback" not in output, output
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_recorded_episode_drives_the_scene_to_the_same_state(tmp_path: Path, storage: str) -> None:
+    bag = tmp_path / "bag"
+    with policy_process():
+        recorded = run_episode(tmp_path, max_steps=20, bag=bag, bag_storage=storage)
+    with BagReader(bag) as reader:
+        assert len(list(reader.messages("/image"))) >= 20
+        assert [command.sequence for _, command in reader.messages("/ee_command")] == list(range(1, 21))
+        assert next(message.data for _, message in reader.messages("/instruction")) == "pick up the bowl"
+        statuses = [status for _, status in reader.messages("/episode_status")]
+        assert sorted({status.step for status in statuses}) == list(range(21))
+        assert [status.step for status in statuses if status.done] == [20]
+    with process(REPLAY, *parameters(bag=bag)) as replay:
+        replayed = run_episode(tmp_path, max_steps=20)
+        output, _ = replay.communicate(timeout=PATIENCE)
+        assert replay.returncode == 0 and "played 20 of 20 commands" in output
+    assert replayed["state_sha256"] == recorded["state_sha256"]
+
+
+def test_a_realtime_recording_replays_what_the_arm_was_told(tmp_path: Path) -> None:
+    bag = tmp_path / "bag"
+    values = {"mode": "realtime", "real_time_factor": 2.0, "hold_time": 0.1, "max_steps": 30}
+    with policy_process("FakePolicy(delay=0.3)", "-p", "use_sim_time:=true", "-p", "max_image_age:=0.0"):
+        recorded = run_episode(tmp_path, bag=bag, **values)
+    with process(REPLAY, *parameters(bag=bag)):
+        replayed = run_episode(tmp_path, max_steps=30)
+    assert replayed["state_sha256"] == recorded["state_sha256"]
+
+
+def test_a_bag_of_another_episode_is_refused(tmp_path: Path) -> None:
+    bag = tmp_path / "bag"
+    with policy_process():
+        run_episode(tmp_path, max_steps=3, bag=bag)
+    with process(REPLAY, *parameters(bag=bag)) as replay:
+        code, _ = run_bridge(FAKE_SCENE.replace("SUCCESS", "0"), max_steps=3, episode=1, policy_timeout=4.0)
+        output, _ = replay.communicate(timeout=PATIENCE)
+    assert code == 1 and replay.returncode == 1
+    assert "the bag was recorded with episode 0 but the bridge runs 1" in output
+
+
+def test_a_folder_that_is_no_bag_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BagError, match="cannot be read as a rosbag2 folder"):
+        BagReader(tmp_path)
+    with process(REPLAY, *parameters(bag=tmp_path)) as replay:
+        output, _ = replay.communicate(timeout=PATIENCE)
+        assert replay.returncode == 1 and "cannot be read" in output and "Traceback" not in output
+
+
+def test_a_real_scene_is_recorded_filmed_and_replayed_to_the_same_state(tmp_path: Path) -> None:
+    pytest.importorskip("libero", reason="LIBERO is not installed: pip install 'specvla_ros[sim]'")
+    bag, video = tmp_path / "bag", tmp_path / "episode.mp4"
+    values = {"suite": "libero_object", "task": 3, "max_steps": 12, "image_size": 128}
+    with policy_process():
+        recorded = run_episode(tmp_path, REAL_SCENE, bag=bag, video=video, wrist=True, **values)
+    with process(REPLAY, *parameters(bag=bag)):
+        replayed = run_episode(tmp_path, REAL_SCENE, **values)
+    assert replayed["state_sha256"] == recorded["state_sha256"]
+    assert recorded["instruction"] == "pick up the bbq sauce and place it in the basket"
+    assert video.stat().st_size > 5000
