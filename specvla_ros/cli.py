@@ -1,0 +1,132 @@
+"""The `specvla` command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, Optional
+
+import typer
+from rich.console import Console
+
+from specvla_ros.errors import SpecVLAError
+from specvla_ros.policy import MAX_THRESHOLD
+
+app = typer.Typer(
+    help="OpenVLA on a robot, fast: speculative decoding with a live acceptance threshold.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Checkpoint = Annotated[
+    str, typer.Option(help="OpenVLA checkpoint: directory or hub name. Empty: the small model of this package.")
+]
+Draft = Annotated[str, typer.Option(help="none, hold, linear, a Spec-VLA draft's directory or hub name, or several joined by +.")]
+Threshold = Annotated[
+    int, typer.Option(min=0, max=MAX_THRESHOLD, help="Acceptance distance in bins; 0 is exactly the model's answer.")
+]
+Json = Annotated[Optional[Path], typer.Option("--json", help="Write the figures to this file; - is standard output.")]  # noqa: UP045
+
+
+@app.command()
+def demo(
+    suite: Annotated[str, typer.Option(help="LIBERO suite.")] = "libero_spatial",
+    task: Annotated[int, typer.Option(help="Index of the task in its suite.")] = 0,
+    episode: Annotated[int, typer.Option(help="Index of the fixed initial state, 0 to 49.")] = 0,
+    max_steps: Annotated[int, typer.Option(min=0, help="Steps at most; 0 is the suite's limit.")] = 120,
+    checkpoint: Checkpoint = "",
+    draft: Draft = "hold",
+    threshold: Threshold = 0,
+    fast_rendering: Annotated[bool, typer.Option(help="Leave out reflections: twice the frames a second.")] = False,
+    output: Annotated[Path, typer.Option(help="Folder for video, figures and logs.")] = Path("runs/demo"),
+    json_file: Json = None,
+) -> None:
+    """Watch the policy node and LIBERO talk over ROS 2 topics, two processes in closed loop."""
+    from specvla_ros.demo import DemoOptions, run_demo
+
+    options = DemoOptions(
+        policy={"checkpoint": checkpoint, "draft": draft, "threshold": threshold},
+        bridge={
+            "suite": suite,
+            "task": task,
+            "episode": episode,
+            "max_steps": max_steps,
+            "fast_rendering": fast_rendering,
+        },
+        output=output,
+    )
+    write_json(run_demo(options), json_file)
+
+
+@app.command()
+def act(
+    image: Annotated[Path, typer.Option(help="Camera image, any format that Pillow reads.")],
+    instruction: Annotated[str, typer.Option(help="What the robot should do.")],
+    checkpoint: Checkpoint = "",
+    draft: Draft = "none",
+    threshold: Threshold = 0,
+    unnorm_key: Annotated[str, typer.Option(help="norm_stats key; may be left out when there is only one.")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    json_file: Json = None,
+) -> None:
+    """One image and one instruction to one action."""
+    from specvla_ros.act import act_on_file, print_action
+    from specvla_ros.runtime import load_policy
+
+    policy = load_policy(checkpoint or None, draft, threshold, device, dtype, unnorm_key or None)
+    action = act_on_file(policy, image, instruction)
+    if json_file is None or str(json_file) != "-":
+        print_action(action, Console())
+    write_json(
+        {
+            "values": action.values.tolist(),
+            "tokens": list(action.tokens),
+            "accepted": list(action.stats.accepted),
+            "forwards": action.stats.forwards,
+            "deviations": list(action.stats.deviations),
+            "milliseconds": action.stats.milliseconds,
+        },
+        json_file,
+    )
+
+
+@app.command()
+def doctor(json_file: Json = None) -> None:
+    """Say what is installed, which GPU and middleware, whether rendering works, and what to do about the rest."""
+    from specvla_ros.doctor import examine, print_findings
+
+    findings = examine()
+    if json_file is None or str(json_file) != "-":
+        print_findings(findings, Console())
+    write_json({finding.name: {"ok": finding.ok, "found": finding.found} for finding in findings}, json_file)
+    if any(not finding.ok and finding.required for finding in findings):
+        raise typer.Exit(1)
+
+
+def write_json(content: Any, file: Path | None) -> None:
+    """To a file, or to standard output for "-"."""
+    if file is None:
+        return
+    text = json.dumps(content, indent=2)
+    if str(file) == "-":
+        print(text)
+    else:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+
+
+def main() -> NoReturn:
+    """Run a command; an error that a user can act on is one sentence and exit code 1."""
+    try:
+        app()
+    except SpecVLAError as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

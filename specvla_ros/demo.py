@@ -1,0 +1,217 @@
+"""`specvla demo`: policy node and LIBERO bridge as two processes, and their life on one screen."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from specvla_ros.errors import SimulationError
+from specvla_ros.msg import DecodeStats, EpisodeStatus
+from specvla_ros.nodes import qos
+from specvla_ros.policy import ACTION_LENGTH
+from specvla_ros.share import share_folder
+
+STOP_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """Parameters that differ from the YAML files, and the folder for video, figures and logs."""
+
+    policy: dict[str, Any]
+    bridge: dict[str, Any]
+    output: Path
+
+
+@dataclass
+class Watch:
+    """What has been heard on the topics."""
+
+    started: float = field(default_factory=time.monotonic)
+    first_action: float | None = None
+    first_step: float | None = None
+    status: EpisodeStatus | None = None
+    stats: list[DecodeStats] = field(default_factory=list)
+
+    def on_stats(self, stats: DecodeStats) -> None:
+        """An action was decoded."""
+        if self.first_action is None:
+            self.first_action = time.monotonic() - self.started
+        self.stats.append(stats)
+
+    def on_status(self, status: EpisodeStatus) -> None:
+        """A frame was shown."""
+        if status.step == 1:
+            self.first_step = self.first_step or time.monotonic()
+        self.status = status
+
+    @property
+    def steps_per_second(self) -> float:
+        """Control steps since the first one."""
+        if self.first_step is None or self.status is None or self.status.step < 2:
+            return 0.0
+        return (self.status.step - 1) / max(time.monotonic() - self.first_step, 1e-6)
+
+    @property
+    def accept_length(self) -> float:
+        """Mean tokens per target forward."""
+        forwards = [stats.target_forwards for stats in self.stats if stats.target_forwards]
+        return sum(ACTION_LENGTH / count for count in forwards) / len(forwards) if forwards else 0.0
+
+
+def run_demo(options: DemoOptions) -> dict[str, Any]:
+    """One episode in closed loop; its figures.
+
+    Raises:
+        SimulationError: one of the two processes ended early; the message holds the last lines of its log.
+    """
+    console = Console()
+    output = options.output.resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    video, result = output / "episode.mp4", output / "result.json"
+    result.unlink(missing_ok=True)
+    # The demo is one machine's business, whoever else is on the network.
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    if not options.policy["checkpoint"]:
+        console.print(
+            "[yellow]The model is a small one with OpenVLA's layout and random weights, made from a seed: it shows the "
+            "system at work, and its actions mean nothing.[/] A real checkpoint: --checkpoint DIR"
+        )
+    watch = Watch()
+    with (
+        node_process("policy_node", "policy.yaml", options.policy, output) as policy,
+        node_process(
+            "libero_bridge", "libero.yaml", {**options.bridge, "video": video, "result": result}, output
+        ) as bridge,
+        listening(watch),
+    ):
+        show_until_over(console, watch, policy, bridge)
+    for child, name in ((policy, "policy_node"), (bridge, "libero_bridge")):
+        if child.returncode != 0:
+            tail = (output / f"{name}.log").read_text().strip().splitlines()[-5:]
+            raise SimulationError(f"{name} ended with exit code {child.returncode}:\n" + "\n".join(tail))
+    report = {
+        **json.loads(result.read_text()),
+        **{name: options.policy[name] for name in ("draft", "threshold")},
+        "seconds_to_first_action": round(watch.first_action or 0.0, 2),
+    }
+    console.print(figures_table(report))
+    console.print(f"video:   {video}\nfigures: {result}", highlight=False, soft_wrap=True)
+    return report
+
+
+@contextmanager
+def node_process(name: str, config: str, parameters: dict[str, Any], output: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A node with its YAML file and some parameters, its log in the output folder; told to stop at the end."""
+    command = [sys.executable, "-m", f"specvla_ros.nodes.{name}", "--ros-args"]
+    command += ["--params-file", str(share_folder() / "config" / config)]
+    for key, value in parameters.items():
+        text = json.dumps(value) if not isinstance(value, Path) else json.dumps(str(value))
+        command += ["-p", f"{key}:={text}"]
+    with (output / f"{name}.log").open("wb") as log:
+        child = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            yield child
+        finally:
+            if child.poll() is None:
+                child.send_signal(signal.SIGINT)
+            try:
+                child.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+@contextmanager
+def listening(watch: Watch) -> Iterator[None]:
+    """A third participant on the topics, for the screen."""
+    rclpy.init()
+    node = rclpy.create_node("demo")
+    node.create_subscription(DecodeStats, "decode_stats", watch.on_stats, qos.STATS)
+    node.create_subscription(EpisodeStatus, "episode_status", watch.on_status, qos.LATCHED)
+
+    def spin() -> None:
+        try:
+            rclpy.spin(node)
+        except ExternalShutdownException:
+            pass
+
+    thread = threading.Thread(target=spin, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        rclpy.try_shutdown()
+        thread.join()
+
+
+def show_until_over(
+    console: Console, watch: Watch, policy: subprocess.Popen[bytes], bridge: subprocess.Popen[bytes]
+) -> None:
+    """Redraw the screen until the bridge ends its episode, or one of the two fails."""
+    progress = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    )
+    bar = progress.add_task("loading", total=None)
+    with Live(console=console, refresh_per_second=8) as live:
+        while bridge.poll() is None and policy.poll() is None:
+            status = watch.status
+            if status is not None:
+                description = "waiting for the policy" if status.step == 0 else "control steps"
+                progress.update(bar, description=description, completed=status.step, total=status.max_steps)
+            live.update(Group(live_table(watch, policy, bridge), progress))
+            time.sleep(0.1)
+
+
+def live_table(watch: Watch, policy: subprocess.Popen[bytes], bridge: subprocess.Popen[bytes]) -> Table:
+    """One row a process."""
+    table = Table("process", "pid", "what it does now")
+    last = watch.stats[-1] if watch.stats else None
+    if last is None:
+        policy_text, bridge_text = "loading the model", "building the scene"
+    else:
+        policy_text = (
+            f"{len(watch.stats)} actions, {last.decode_ms:.0f} ms each, "
+            f"{watch.accept_length:.2f} tokens per forward, last accepted {list(last.accepted)}"
+        )
+        bridge_text = f"{watch.steps_per_second:.1f} steps/s"
+    table.add_row("/specvla", str(policy.pid), policy_text)
+    table.add_row("/libero_bridge", str(bridge.pid), bridge_text)
+    table.add_row("demo", str(os.getpid()), f"listening for {time.monotonic() - watch.started:.0f} s")
+    return table
+
+
+def figures_table(report: dict[str, Any]) -> Table:
+    """The figures of the episode."""
+    latency, ros, decode = report["latency_ms"] or {}, report["ros_ms"] or {}, report["decode_ms"] or {}
+
+    def percentiles(values: dict[str, float]) -> str:
+        return f"{values['p50']:.1f} / {values['p95']:.1f} ms" if values else "too few steps"
+
+    table = Table("figure", "value", title=report["instruction"])
+    table.add_row("task solved", "yes" if report["success"] else "no")
+    table.add_row("control steps", str(report["steps"]))
+    table.add_row("steps per second in closed loop", str(report["steps_per_second"]))
+    table.add_row("image stamp to command, p50 / p95", percentiles(latency))
+    table.add_row("  of it the decoder", percentiles(decode))
+    table.add_row("  of it ROS", percentiles(ros))
+    table.add_row(f"tokens per target forward (draft {report['draft']}, threshold {report['threshold']})", str(report["accept_length"]))
+    table.add_row("start to first action", f"{report['seconds_to_first_action']:.1f} s")
+    return table

