@@ -34,7 +34,7 @@ def install_tree() -> Path:
     work = ROOT / "build" / "pip"
     shutil.rmtree(work, ignore_errors=True)
     source, build, install = work / "source", work / "build", work / "install"
-    # CMake refuses to export a package whose dependencies (a .venv, say) lie inside its source folder: build from a copy.
+    # CMake exports no package whose dependencies (a .venv, say) lie inside its source folder: build from a copy.
     for name in ("CMakeLists.txt", "package.xml"):
         source.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, source)
@@ -101,7 +101,6 @@ class BuildWithMessages(build_py):
         # The install command already holds this very list.
         self.distribution.data_files[:] = folders.items()
         super().run()
-
 
 
 setup(

@@ -1,10 +1,10 @@
 """The policy node: ros2 launch specvla_ros policy.launch.py checkpoint:=/path/to/openvla draft:=hold threshold:=3."""
 
-from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from launch import LaunchContext, LaunchDescription
 from specvla_ros.launching import config_argument, configured_node, parameter_arguments
 from specvla_ros.nodes.policy_parameters import PARAMETERS
 

@@ -1,9 +1,9 @@
 """A recorded episode drives LIBERO again: ros2 launch specvla_ros replay.launch.py bag:=/path/to/bag task:=0."""
 
-from launch import LaunchContext, LaunchDescription
 from launch.actions import OpaqueFunction, Shutdown
 from launch_ros.actions import Node
 
+from launch import LaunchContext, LaunchDescription
 from specvla_ros.launching import config_argument, configured_node, parameter_arguments
 from specvla_ros.nodes.bridge_parameters import PARAMETERS as BRIDGE_PARAMETERS
 from specvla_ros.nodes.replay_node import PARAMETERS as REPLAY_PARAMETERS

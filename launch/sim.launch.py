@@ -1,10 +1,10 @@
 """Policy and LIBERO in closed loop: ros2 launch specvla_ros sim.launch.py suite:=libero_object task:=3 threshold:=3."""
 
-from launch import LaunchContext, LaunchDescription
 from launch.actions import OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from launch import LaunchContext, LaunchDescription
 from specvla_ros.launching import config_argument, configured_node, parameter_arguments
 from specvla_ros.nodes.bridge_parameters import PARAMETERS as BRIDGE_PARAMETERS
 from specvla_ros.nodes.policy_parameters import PARAMETERS as POLICY_PARAMETERS

@@ -23,7 +23,9 @@ app = typer.Typer(
 Checkpoint = Annotated[
     str, typer.Option(help="OpenVLA checkpoint: directory or hub name. Empty: the small model of this package.")
 ]
-Draft = Annotated[str, typer.Option(help="none, hold, linear, a Spec-VLA draft's directory or hub name, or several joined by +.")]
+Draft = Annotated[
+    str, typer.Option(help="none, hold, linear, a Spec-VLA draft's directory or hub name, or several joined by +.")
+]
 Threshold = Annotated[
     int, typer.Option(min=0, max=MAX_THRESHOLD, help="Acceptance distance in bins; 0 is exactly the model's answer.")
 ]

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,10 +148,8 @@ def listening(watch: Watch) -> Iterator[None]:
     node.create_subscription(EpisodeStatus, "episode_status", watch.on_status, qos.LATCHED)
 
     def spin() -> None:
-        try:
+        with suppress(ExternalShutdownException):
             rclpy.spin(node)
-        except ExternalShutdownException:
-            pass
 
     thread = threading.Thread(target=spin, daemon=True)
     thread.start()
@@ -212,6 +210,9 @@ def figures_table(report: dict[str, Any]) -> Table:
     table.add_row("image stamp to command, p50 / p95", percentiles(latency))
     table.add_row("  of it the decoder", percentiles(decode))
     table.add_row("  of it ROS", percentiles(ros))
-    table.add_row(f"tokens per target forward (draft {report['draft']}, threshold {report['threshold']})", str(report["accept_length"]))
+    table.add_row(
+        f"tokens per target forward (draft {report['draft']}, threshold {report['threshold']})",
+        str(report["accept_length"]),
+    )
     table.add_row("start to first action", f"{report['seconds_to_first_action']:.1f} s")
     return table

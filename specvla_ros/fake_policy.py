@@ -22,7 +22,7 @@ class FakePolicy:
         fault: "" for none, "raise" to fail at every action, "nan" to answer with NaN.
     """
 
-    def __init__(self, thresholds: Thresholds = (0,) * ACTION_LENGTH, delay: float = 0.0, fault: str = "") -> None:
+    def __init__(self, thresholds: Thresholds = (0, 0, 0, 0, 0, 0, 0), delay: float = 0.0, fault: str = "") -> None:
         self.thresholds = thresholds
         self.resets = 0
         self._delay = delay

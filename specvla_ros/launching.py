@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import yaml
-from launch import LaunchContext
 from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from launch import LaunchContext
 from specvla_ros.nodes.parameters import ParameterSpec
 from specvla_ros.share import PACKAGE, share_folder
 
@@ -18,7 +18,9 @@ from specvla_ros.share import PACKAGE, share_folder
 def config_argument(name: str, file: str) -> DeclareLaunchArgument:
     """The argument that names a node's YAML file."""
     return DeclareLaunchArgument(
-        name, default_value=str(share_folder() / "config" / file), description=f"YAML file with the parameters of {file}"
+        name,
+        default_value=str(share_folder() / "config" / file),
+        description=f"YAML file with the parameters of {file}",
     )
 
 
@@ -46,9 +48,7 @@ def configured_node(
         keywords: handed to `launch_ros.actions.Node`.
     """
     given = {spec.name: LaunchConfiguration(spec.name).perform(context) for spec in specs}
-    overrides = {
-        spec.name: _typed(given[spec.name], spec.default) for spec in specs if given[spec.name] != ""
-    }
+    overrides = {spec.name: _typed(given[spec.name], spec.default) for spec in specs if given[spec.name] != ""}
     return Node(
         package=PACKAGE,
         executable=executable,

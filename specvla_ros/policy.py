@@ -50,7 +50,7 @@ class Action:
     """One end-effector action.
 
     Attributes:
-        values: (7,) float64: dx, dy, dz, droll, dpitch, dyaw in the checkpoint's units, then gripper (0 closed, 1 open).
+        values: (7,) float64: dx, dy, dz, droll, dpitch, dyaw in the checkpoint's units; gripper, 0 closed .. 1 open.
         tokens: the seven token ids.
         stats: what decoding cost.
     """
@@ -64,7 +64,7 @@ class Policy(Protocol):
     """The one interface between the decoder and the nodes."""
 
     thresholds: Thresholds
-    """Per-dimension acceptance distance in bins, obeyed from the next `act` on. All zero: exactly the model's answer."""
+    """Acceptance distance in bins by dimension, obeyed from the next `act` on. All zero: exactly the model's answer."""
 
     def act(self, image: NDArray[np.uint8], instruction: str) -> Action:
         """Decode one action from an (H, W, 3) uint8 RGB image.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from specvla_ros.errors import ConfigurationError
-from specvla_ros.policy import Action, DecodeStats, Thresholds, expand_thresholds
+from specvla_ros.policy import Action, Thresholds, expand_thresholds
 from specvla_ros.speculative.build import TreeConfig, build_drafter
 from specvla_ros.speculative.decode import SpeculativeDecoder
 from specvla_ros.speculative.stopwatch import Stopwatch
@@ -57,7 +57,9 @@ class OpenVLAPolicy:
     def act(self, image: NDArray[np.uint8], instruction: str) -> Action:
         """Decode one action from an (H, W, 3) uint8 RGB image; see `specvla_ros.policy.Policy`."""
         if self._tokenizer is None:
-            raise ConfigurationError("this checkpoint has no tokenizer.json; copy its base model's file beside config.json")
+            raise ConfigurationError(
+                "this checkpoint has no tokenizer.json; copy its base model's file beside config.json"
+            )
         stopwatch = Stopwatch(self.decoder.target.device)
         with stopwatch.phase("prepare"):
             input_ids = torch.tensor(self._tokenizer.encode(instruction))
@@ -87,7 +89,7 @@ def load_policy(
     unnorm_key: str | None = None,
     *,
     preparation: str = "auto",
-    tree: TreeConfig = TreeConfig(),
+    tree: TreeConfig | None = None,
 ) -> OpenVLAPolicy:
     """Load a checkpoint in OpenVLA's layout and a draft.
 
@@ -101,7 +103,7 @@ def load_policy(
         unnorm_key: which norm_stats to use; may be left out when the checkpoint has only one.
         preparation: what is done to a camera image first: "libero" as OpenVLA's LIBERO evaluation does, "none", or
             "auto": "libero" when the norm_stats key starts with it.
-        tree: the draft tree of a learned draft.
+        tree: the tree of a learned draft; 50 nodes, depth 4, top-8 when None.
 
     Raises:
         CheckpointError: the checkpoint or the draft cannot be used; the message says why and what to do.
@@ -112,7 +114,9 @@ def load_policy(
     directory = resolve_checkpoint(checkpoint) if checkpoint else untrained_checkpoint()
     key, norm_stats = select_norm_stats(read_norm_stats(directory), unnorm_key, directory)
     target = load_target(directory, _dtype(dtype, torch_device), torch_device)
-    decoder = SpeculativeDecoder(target, build_drafter(draft or "none", target, CAPACITY, tree), capacity=CAPACITY)
+    decoder = SpeculativeDecoder(
+        target, build_drafter(draft or "none", target, CAPACITY, tree or TreeConfig()), capacity=CAPACITY
+    )
     if preparation == "auto":
         preparation = "libero" if key.startswith("libero") else "none"
     tokenizer = PromptTokenizer(directory) if (directory / "tokenizer.json").is_file() else None

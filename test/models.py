@@ -54,7 +54,9 @@ def randomise(module: M) -> M:
     return module.double().eval()
 
 
-def greedy_tokens(target: OpenVLA, input_ids: Tensor, pixel_values: Tensor, forced: list[int] | None = None) -> list[int]:
+def greedy_tokens(
+    target: OpenVLA, input_ids: Tensor, pixel_values: Tensor, forced: list[int] | None = None
+) -> list[int]:
     """The target's argmax for each of the seven positions, with no cache and no tree: everything is read anew.
 
     Args:

@@ -47,7 +47,8 @@ class BagWriter:
         self._writer = Writer(folder, version=9, storage_plugin=STORAGES[storage])
         self._writer.open()
         self._connections: dict[str, Connection] = {
-            topic: self._writer.add_connection(topic, type_name(kind), typestore=types) for topic, kind in TOPICS.items()
+            topic: self._writer.add_connection(topic, type_name(kind), typestore=types)
+            for topic, kind in TOPICS.items()
         }
 
     def write(self, topic: str, nanoseconds: int, message: Any) -> None:

@@ -9,8 +9,12 @@ PARAMETERS = (
     ParameterSpec("suite", "libero_spatial", "LIBERO suite", choices=SUITES),
     ParameterSpec("task", 0, "index of the task in its suite", range=(0, 89)),
     ParameterSpec("episode", 0, "index of the benchmark's fixed initial state", range=(0, 49)),
-    ParameterSpec("seed", 0, "of what the initial state does not hold: where cabinet and stove stand", range=(0, 2**31)),
-    ParameterSpec("max_steps", 0, "the episode ends after so many steps; 0 is OpenVLA's limit for the suite", range=(0, 10000)),
+    ParameterSpec(
+        "seed", 0, "of what the initial state does not hold: where cabinet and stove stand", range=(0, 2**31)
+    ),
+    ParameterSpec(
+        "max_steps", 0, "the episode ends after so many steps; 0 is OpenVLA's limit for the suite", range=(0, 10000)
+    ),
     ParameterSpec(
         "mode",
         "lockstep",
@@ -18,13 +22,22 @@ PARAMETERS = (
         choices=("lockstep", "realtime"),
     ),
     ParameterSpec(
-        "real_time_factor", 0.25, "realtime: simulated seconds per second of wall time, 20 steps each", range=(0.01, 10.0)
+        "real_time_factor",
+        0.25,
+        "realtime: simulated seconds per second of wall time, 20 steps each",
+        range=(0.01, 10.0),
     ),
     ParameterSpec(
-        "hold_time", 0.2, "realtime: the last command holds for so many simulated seconds, then the arm stops", range=(0.0, 10.0)
+        "hold_time",
+        0.2,
+        "realtime: the last command holds for so many simulated seconds, then the arm stops",
+        range=(0.0, 10.0),
     ),
     ParameterSpec(
-        "command_timeout", 0.5, "lockstep: without an answer for so many seconds the image is sent again", range=(0.01, 60.0)
+        "command_timeout",
+        0.5,
+        "lockstep: without an answer for so many seconds the image is sent again",
+        range=(0.01, 60.0),
     ),
     ParameterSpec(
         "policy_timeout", 60.0, "give up when the policy gives no command for so many seconds", range=(0.1, 3600.0)

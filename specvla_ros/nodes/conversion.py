@@ -59,7 +59,7 @@ def opencv_to_rgb(message: Image) -> RGB:
     pixels = np.ascontiguousarray(pixels).reshape(message.height, message.width, channels)
     if message.encoding == "rgb8":
         return pixels
-    return cv2.cvtColor(pixels, _TO_RGB[message.encoding])
+    return np.asarray(cv2.cvtColor(pixels, _TO_RGB[message.encoding]), np.uint8)
 
 
 def cv_bridge_to_rgb(message: Image) -> RGB:
@@ -79,8 +79,10 @@ def compressed_to_rgb(message: CompressedImage) -> RGB:
     data = np.frombuffer(message.data, np.uint8)
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
     if decoded is None:
-        raise ImageError(f"compressed image {message.format!r} of {len(data)} bytes cannot be decoded; expected JPEG or PNG")
-    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+        raise ImageError(
+            f"compressed image {message.format!r} of {len(data)} bytes cannot be decoded; expected JPEG or PNG"
+        )
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def rgb_to_image(image: RGB) -> Image:
@@ -89,6 +91,6 @@ def rgb_to_image(image: RGB) -> Image:
     message = Image(height=height, width=width, encoding="rgb8", step=width * channels)
     # An array.array is taken over as it is; a list or an ndarray would be checked byte by byte (43 to 150 ms).
     data = array.array("B")
-    data.frombytes(memoryview(np.ascontiguousarray(image)).cast("B"))
+    data.frombytes(np.ascontiguousarray(image).data.cast("B"))
     message.data = data
     return message

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -280,7 +281,10 @@ class LiberoBridge(Node):
     def _finish(self, environment: Environment, frame: Frame) -> dict[str, Any]:
         values = self._values
         report = {
-            **{name: values[name] for name in ("suite", "task", "episode", "seed", "mode", "image_size", "fast_rendering")},
+            **{
+                name: values[name]
+                for name in ("suite", "task", "episode", "seed", "mode", "image_size", "fast_rendering")
+            },
             "instruction": environment.task.language,
             **self._log.report(frame.step, frame.success, environment.state()),
             "video": values["video"],
@@ -326,10 +330,8 @@ def create_environment(values: dict[str, Any]) -> Environment:
 
 def _spin(executor: SingleThreadedExecutor) -> None:
     """Serve callbacks until the process is told to stop."""
-    try:
+    with suppress(ExternalShutdownException):
         executor.spin()
-    except ExternalShutdownException:
-        pass
 
 
 def main(

@@ -144,7 +144,9 @@ class PolicyNode(Node):
         if policy is None:
             self._health.counts["images dropped without a policy"] += 1
         elif not instruction.text.strip():
-            self._refuse("images dropped without an instruction", "no instruction: publish one on the topic instruction")
+            self._refuse(
+                "images dropped without an instruction", "no instruction: publish one on the topic instruction"
+            )
         elif self._is_fresh(arrival):
             action = self._act(policy, arrival, instruction)
             self._deliver(action, policy.thresholds, arrival, instruction, started)
@@ -161,7 +163,7 @@ class PolicyNode(Node):
     def _deliver(
         self, action: Action, thresholds: Thresholds, arrival: Arrival, instruction: Instruction, started: float
     ) -> None:
-        """Publish an action unless it is not finite, has become stale, or answers an instruction that no longer counts."""
+        """Publish an action unless it is not finite, has become stale, or answers an earlier instruction."""
         if not np.isfinite(action.values).all():
             self._health.counts["actions that were not finite"] += 1
             self._trouble(f"no command: the action is not finite: {action.values.tolist()}")
@@ -189,8 +191,8 @@ class PolicyNode(Node):
             return True
         self._refuse(
             "stale images",
-            f"stale image: its stamp is {age:.3f} s old, the limit max_image_age is {limit} s; check the camera's clock "
-            "and that use_sim_time is the same everywhere",
+            f"stale image: its stamp is {age:.3f} s old, the limit max_image_age is {limit} s; check the camera's "
+            "clock and that use_sim_time is the same everywhere",
         )
         return False
 

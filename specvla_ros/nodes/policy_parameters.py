@@ -13,9 +13,14 @@ FOLLOW = -1
 
 PARAMETERS = (
     ParameterSpec(
-        "policy", "openvla", "openvla, or fake: a stand-in without a model to try the wiring", choices=("openvla", "fake")
+        "policy",
+        "openvla",
+        "openvla, or fake: a stand-in without a model to try the wiring",
+        choices=("openvla", "fake"),
     ),
-    ParameterSpec("checkpoint", "", "OpenVLA checkpoint: directory or hub name; empty is the small model of this package"),
+    ParameterSpec(
+        "checkpoint", "", "OpenVLA checkpoint: directory or hub name; empty is the small model of this package"
+    ),
     ParameterSpec("unnorm_key", "", "norm_stats key of the checkpoint; may stay empty when it has only one"),
     ParameterSpec(
         "image_preparation",
@@ -23,7 +28,9 @@ PARAMETERS = (
         "before the processor: libero (rotate, JPEG, Lanczos, centre crop), none, or auto: libero for libero keys",
         choices=("auto", "libero", "none"),
     ),
-    ParameterSpec("draft", "hold", "none, hold, linear, a Spec-VLA draft's directory or hub name, or several joined by +"),
+    ParameterSpec(
+        "draft", "hold", "none, hold, linear, a Spec-VLA draft's directory or hub name, or several joined by +"
+    ),
     ParameterSpec(
         "threshold",
         0,

@@ -36,7 +36,9 @@ class ReplayNode(Node):
             self._commands = [command for _, command in bag.messages("/ee_command")]
             self._recorded = next((status for _, status in bag.messages("/episode_status")), None)
         if not self._commands or self._recorded is None:
-            raise BagError(f"bag {folder} holds {len(self._commands)} commands and no complete episode; record one again")
+            raise BagError(
+                f"bag {folder} holds {len(self._commands)} commands and no complete episode; record one again"
+            )
         self._played = 0
         self._image: Image | None = None
         self._status: EpisodeStatus | None = None

@@ -14,7 +14,6 @@ from rclpy.node import Node
 
 from specvla_ros.errors import SpecVLAError
 
-
 N = TypeVar("N", bound=Node)
 
 
@@ -24,7 +23,7 @@ def run_node(name: str, build: Callable[[], N], work: Callable[[N], object], arg
     An error in a parameter or a file ends the process with one sentence and exit code 1; Ctrl-C and SIGTERM end it
     with 0.
     """
-    rclpy.init(args=args)
+    rclpy.init(args=list(args) if args is not None else None)
     node = None
     failed = False
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,7 @@ SETTLING_STEPS = 10
 SETTLING_ACTION = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 """What the arm does while the objects fall into place: nothing, with an open gripper."""
 CAMERA, WRIST_CAMERA = "agentview", "robot0_eye_in_hand"
-RENDERING_HINT = (
-    "install Debian's libegl1 libegl-mesa0 libgl1-mesa-dri, or set MUJOCO_GL=osmesa and install libosmesa6"
-)
+RENDERING_HINT = "install Debian's libegl1 libegl-mesa0 libgl1-mesa-dri, or set MUJOCO_GL=osmesa and install libosmesa6"
 
 RGB = NDArray[np.uint8]
 
@@ -134,18 +133,21 @@ class LiberoEnvironment:
         SimulationError: LIBERO is not installed, or nothing can be rendered here.
     """
 
-    def __init__(
-        self, task: Task, *, image_size: int = 256, wrist: bool = False, fast_rendering: bool = False
-    ) -> None:
+    def __init__(self, task: Task, *, image_size: int = 256, wrist: bool = False, fast_rendering: bool = False) -> None:
         _prepare_imports()
         self.task = task
         self._image_size = image_size
         self._wrist = wrist
         self._steps = 0
+        self._image_wanted = True
+        self._image: RGB | None = None
+        self._wrist_image: RGB | None = None
+        self._end_effector: EndEffector | None = None
         self._environment = _create(task)
         if fast_rendering:
             simplify_meshes(self._environment.sim.model._model)
         _attach_renderer(self._environment.sim, reflections=not fast_rendering)
+        _observe_with(self._environment, self._observe)
         self._states = _initial_states(task)
 
     @property
@@ -165,20 +167,24 @@ class LiberoEnvironment:
             ConfigurationError: no such episode.
         """
         if not 0 <= episode < self.episodes:
-            raise ConfigurationError(f"episode {episode} does not exist; the task has episodes 0 to {self.episodes - 1}")
+            raise ConfigurationError(
+                f"episode {episode} does not exist; the task has episodes 0 to {self.episodes - 1}"
+            )
         environment = self._environment
         if seed is not None:
             environment.seed(seed)  # numpy's global generator, from which LIBERO draws the fixtures' positions
+        self._image_wanted = False
         environment.reset()
         # What a reset leaves behind, and what would make the next steps depend on the last episode.
         environment.sim.data._data.qacc_warmstart[:] = 0.0
         gripper = environment.robots[0].gripper
         gripper.current_action = np.zeros_like(gripper.current_action)
         environment.set_init_state(self._states[episode])
-        for _ in range(SETTLING_STEPS):
+        for left in reversed(range(SETTLING_STEPS)):
+            self._image_wanted = left == 0
             environment.step(np.array(SETTLING_ACTION))
         self._steps = 0
-        return self._frame(success=False, render=True)
+        return self._frame(success=False)
 
     def step(self, values: NDArray[np.float64], render: bool = True) -> Frame:
         """One control step of 50 ms. A solved scene can be stepped on; `success` then says whether it still is solved.
@@ -191,9 +197,10 @@ class LiberoEnvironment:
             SimulationError: not seven finite numbers; the scene is left as it was.
         """
         action = to_libero_action(values)
+        self._image_wanted = render
         success = bool(self._environment.step(action)[2])
         self._steps += 1
-        return self._frame(success, render)
+        return self._frame(success)
 
     def state(self) -> NDArray[np.float64]:
         """The simulator's whole state (time, positions, velocities), flattened."""
@@ -203,10 +210,18 @@ class LiberoEnvironment:
         """Free the scene."""
         self._environment.close()
 
-    def _frame(self, success: bool, render: bool) -> Frame:
-        image = self._render(CAMERA) if render else None
-        wrist_image = self._render(WRIST_CAMERA) if render and self._wrist else None
-        return Frame(image, wrist_image, self._steps, success, self._end_effector())
+    def _frame(self, success: bool) -> Frame:
+        return Frame(self._image, self._wrist_image, self._steps, success, self._end_effector)
+
+    def _observe(self) -> None:
+        """Take what belongs to a frame. robosuite calls this once in a control step, a few milliseconds before its end."""
+        self._image = self._render(CAMERA) if self._image_wanted else None
+        self._wrist_image = self._render(WRIST_CAMERA) if self._image_wanted and self._wrist else None
+        data = self._environment.sim.data
+        w, x, y, z = data.get_body_xquat("robot0_right_hand")
+        left, right = (data.get_joint_qpos(f"gripper0_finger_joint{finger}") for finger in (1, 2))
+        position = data.get_site_xpos("gripper0_grip_site").copy()
+        self._end_effector = EndEffector(position, np.array([x, y, z, w]), float(left - right))
 
     def _render(self, camera: str) -> RGB:
         simulator = self._environment.sim
@@ -215,13 +230,6 @@ class LiberoEnvironment:
         return np.ascontiguousarray(
             simulator.render(camera_name=camera, width=self._image_size, height=self._image_size)
         )
-
-    def _end_effector(self) -> EndEffector:
-        data = self._environment.sim.data
-        w, x, y, z = data.get_body_xquat("robot0_right_hand")
-        left, right = (data.get_joint_qpos(f"gripper0_finger_joint{finger}") for finger in (1, 2))
-        position = data.get_site_xpos("gripper0_grip_site").copy()
-        return EndEffector(position, np.array([x, y, z, w]), float(left - right))
 
 
 def to_libero_action(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -280,6 +288,18 @@ def _attach_renderer(simulator: Any, *, reflections: bool) -> None:
     context.vopt.geomgroup[0] = 0  # collision shapes
     context.vopt.geomgroup[1] = 1
     context.scn.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = reflections
+
+
+def _observe_with(environment: Any, observe: Callable[[], None]) -> None:
+    """Have `observe` called when robosuite takes an observation, so that pictures are LIBERO's own to the pixel."""
+    from robosuite.utils.observables import Observable, sensor
+
+    def observation(_: object) -> float:
+        observe()
+        return 0.0
+
+    observable = Observable("frame", sensor(modality="frame")(observation), sampling_rate=CONTROL_RATE)
+    environment.env.add_observable(observable)
 
 
 def _cannot_render(error: Exception) -> SimulationError:

@@ -32,7 +32,7 @@ class TreeConfig:
 
 
 def build_drafter(name: str, target: OpenVLA, capacity: int, tree: TreeConfig) -> Drafter:
-    """The drafter called `name`: none, hold, linear, a draft checkpoint's directory or hub name, or several joined by +.
+    """The drafter called `name`: none, hold, linear, a draft's directory or hub name, or several joined by +.
 
     Raises:
         ConfigurationError: `none` is joined with another.

@@ -167,7 +167,7 @@ class EagleDrafter:
         return scores, index + first_id
 
     def _best(self, root: int, pool: tuple[Tensor, Tensor, Tensor], levels: int) -> DraftTree:
-        """Keep the best candidates of the pool; a parent is never less likely than its child, so it survives with it."""
+        """Keep the best candidates; a parent is never less likely than its child, so it survives with it."""
         tokens, parents, scores = pool
         # Stable, so that of equal scores the parent, which stands earlier, is kept first.
         kept = scores.sort(descending=True, stable=True).indices[: self._nodes - 1].sort().values + 1

@@ -56,9 +56,8 @@ def merge(trees: Sequence[DraftTree]) -> DraftTree:
         tokens.append(tree.tokens[1:])
         parents.append(torch.where(tree.parents[1:] == 0, 0, tree.parents[1:] + offset))
         offset += len(tree) - 1
-    first, *rest = trees
     size = offset + 1
-    ancestors = torch.zeros(size, size, dtype=torch.bool, device=first.tokens.device)
+    ancestors = torch.zeros(size, size, dtype=torch.bool, device=trees[0].tokens.device)
     ancestors[:, 0] = True
     start = 1
     for tree in trees:

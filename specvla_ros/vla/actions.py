@@ -78,9 +78,7 @@ class NormStats:
         return np.where(self.mask, np.clip(2.0 * (values - self.low) / span - 1.0, -1.0, 1.0), values)
 
 
-def select_norm_stats(
-    norm_stats: Mapping[str, Any], key: str | None, directory: Path
-) -> tuple[str, NormStats]:
+def select_norm_stats(norm_stats: Mapping[str, Any], key: str | None, directory: Path) -> tuple[str, NormStats]:
     """The entry `key`, or `key`_no_noops, or the only one; with the name it was found under.
 
     Raises:

@@ -29,7 +29,7 @@ class KeyValueCache:
         return self.keys.shape[2]
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Put (heads, n, head_size) keys and values behind the committed ones; return all of them, (heads, length + n, ...).
+        """Put (heads, n, head_size) keys and values behind the committed ones; return all, (heads, length + n, ...).
 
         Raises:
             ValueError: the cache is full.

@@ -1,4 +1,4 @@
-"""Checkpoint directories in OpenVLA's and Spec-VLA's public layouts. Safe files only: no remote code, no free pickles."""
+"""Checkpoint directories in OpenVLA's and Spec-VLA's public layouts, without remote code or free pickles."""
 
 from __future__ import annotations
 
@@ -80,7 +80,9 @@ def load_tensors(directory: Path, shapes: Shapes, *, dtype: torch.dtype, device:
     return tensors
 
 
-def load_draft_tensors(directory: Path, shapes: Shapes, *, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
+def load_draft_tensors(
+    directory: Path, shapes: Shapes, *, dtype: torch.dtype, device: torch.device
+) -> dict[str, Tensor]:
     """The same for a draft: model.safetensors, or the released pytorch_model.bin read as weights only.
 
     Raises:
@@ -168,13 +170,15 @@ def _load_file(path: Path, shapes: Shapes, dtype: torch.dtype, device: torch.dev
                 _check_shape(path, key, tuple(file.get_slice(key).get_shape()), shape)
             return {key: file.get_tensor(key).to(device, dtype) for key in shapes}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is cut short or is no safetensors file ({error}); copy or download it again") from error
+        raise CheckpointError(
+            f"{path} is cut short or is no safetensors file ({error}); copy or download it again"
+        ) from error
 
 
 def _check_shape(path: Path, key: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
     if found != expected:
         raise CheckpointError(
-            f"{path}: {key} is {found}; config.json makes it {expected}: weights and configuration do not belong together"
+            f"{path}: {key} is {found}, but config.json makes it {expected}: they do not belong together"
         )
 
 
@@ -183,7 +187,8 @@ def _missing_key(path: Path, key: str, shape: tuple[int, ...] | None, present: I
     near = difflib.get_close_matches(key, names, n=3, cutoff=0.5) or names[:3]
     expected = f" of shape {shape}" if shape else ""
     return CheckpointError(
-        f"{path}: key {key}{expected} is missing among its {len(names)} keys; the nearest are {', '.join(near) or 'none'}"
+        f"{path}: key {key}{expected} is missing among its {len(names)} keys; the nearest are "
+        f"{', '.join(near) or 'none'}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +64,8 @@ class LlamaConfig:
         Raises:
             CheckpointError: a field is not a number, or asks for something Llama-2 has not (grouped keys, scaled RoPE).
         """
-        heads = fields.get("num_attention_heads", cls.num_attention_heads)
+        defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+        heads = fields.get("num_attention_heads", defaults["num_attention_heads"])
         if fields.get("num_key_value_heads", heads) != heads:
             raise CheckpointError(
                 f"{where}: num_key_value_heads is {fields['num_key_value_heads']} but num_attention_heads is {heads}; "
@@ -71,7 +73,7 @@ class LlamaConfig:
             )
         if fields.get("rope_scaling") is not None:
             raise CheckpointError(f"{where}: rope_scaling is {fields['rope_scaling']}; OpenVLA's Llama-2 has none")
-        known = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields}
+        known = {name: fields[name] for name in defaults if name in fields}
         for name, value in known.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
                 raise CheckpointError(f"{where}: {name} is {value!r}; expected a positive number")
@@ -152,7 +154,7 @@ class OpenVLAConfig:
             "pad_to_multiple_of": self.padded_ids,
             "text_config": {
                 "model_type": "llama",
-                **{name: getattr(self.llama, name) for name in LlamaConfig.__dataclass_fields__},
+                **dataclasses.asdict(self.llama),
             },
             "tiny_vision_overrides": [
                 {"depth": tower.depth, "embed_dim": tower.width, "num_heads": tower.heads}

@@ -82,14 +82,14 @@ def jpeg_round_trip(image: RGB) -> RGB:
 
 
 def resize_lanczos(image: RGB) -> RGB:
-    """To 224 x 224 by Lanczos-3 with antialiasing, rounded half to even and clipped, as tf.image.resize and OpenVLA do."""
+    """To 224 x 224 by Lanczos-3 with antialiasing (tf.image.resize), rounded half to even and clipped."""
     height, width, _ = image.shape
     resized = _separable(image.astype(np.float32), _lanczos_weights(height), _lanczos_weights(width))
     return np.clip(np.rint(resized), 0.0, 255.0).astype(np.uint8)
 
 
 def centre_crop(image: RGB) -> RGB:
-    """The middle of area 0.9 of a 224 x 224 image, resized bilinearly to 224 x 224, as tf.image.crop_and_resize does."""
+    """The middle nine tenths of the area, resized bilinearly to 224 x 224, as tf.image.crop_and_resize does."""
     height, width, _ = image.shape
     unit = image.astype(np.float32) / np.float32(255.0)
     cropped = np.clip(_separable(unit, _crop_weights(height), _crop_weights(width)), 0.0, 1.0)
@@ -97,7 +97,9 @@ def centre_crop(image: RGB) -> RGB:
     return (cropped * np.float32(255.5)).astype(np.uint8)
 
 
-def _separable(image: NDArray[np.float32], rows: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.float32]:
+def _separable(
+    image: NDArray[np.float32], rows: NDArray[np.float32], columns: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """(H, W, 3) to (224, 224, 3) by one (224, H) and one (224, W) weight matrix."""
     height, width, channels = image.shape
     vertical = (rows @ image.reshape(height, width * channels)).reshape(len(rows), width, channels)

@@ -118,7 +118,9 @@ class LlamaModel(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.rotary = RotaryEmbedding(config)
 
-    def forward(self, embeddings: Tensor, positions: Tensor, cache: KeyValueCache, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, embeddings: Tensor, positions: Tensor, cache: KeyValueCache, mask: Tensor | None = None
+    ) -> Tensor:
         """Run n new positions after the cache's committed ones, writing their keys and values behind them.
 
         Args:

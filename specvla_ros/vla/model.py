@@ -57,7 +57,9 @@ class OpenVLA(nn.Module):
         text = self.embed_tokens(input_ids)
         return torch.cat([text[:1], patches, text[1:]])
 
-    def forward(self, embeddings: Tensor, positions: Tensor, cache: KeyValueCache, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, embeddings: Tensor, positions: Tensor, cache: KeyValueCache, mask: Tensor | None = None
+    ) -> Tensor:
         """The language model over new positions; see `LlamaModel.forward`."""
         return self.language_model.model(embeddings, positions, cache, mask)
 

@@ -30,7 +30,9 @@ class PromptTokenizer:
     def __init__(self, directory: Path) -> None:
         path = directory / TOKENIZER_FILE
         if not path.is_file():
-            raise CheckpointError(f"{path} is missing; copy tokenizer.json of the base model (openvla/openvla-7b) there")
+            raise CheckpointError(
+                f"{path} is missing; copy tokenizer.json of the base model (openvla/openvla-7b) there"
+            )
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises plain Exception for a file it cannot read
@@ -44,7 +46,9 @@ class PromptTokenizer:
             ConfigurationError: the instruction is blank.
         """
         if not instruction.strip():
-            raise ConfigurationError("the instruction is empty; say what the robot should do, for example 'pick up the bowl'")
+            raise ConfigurationError(
+                "the instruction is empty; say what the robot should do, for example 'pick up the bowl'"
+            )
         ids = self._tokenizer.encode(build_prompt(instruction)).ids
         if ids[:1] != [BOS_ID]:
             ids = [BOS_ID, *ids]

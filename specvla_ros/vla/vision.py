@@ -22,7 +22,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, length, width = x.shape
-        queries, keys, values = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        queries, keys, values = (
+            self.qkv(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        )
         mixed = F.scaled_dot_product_attention(queries, keys, values)
         return self.proj(mixed.transpose(1, 2).reshape(batch, length, width))
 
@@ -116,7 +118,9 @@ class VisionBackbone(nn.Module):
     def forward(self, pixel_values: Tensor) -> Tensor:
         """(B, 6, 224, 224), DINOv2's channels first, to (B, 256, dinov2 + siglip width)."""
         if pixel_values.shape[1:] != (6, IMAGE_SIZE, IMAGE_SIZE):
-            raise ValueError(f"pixel_values is {tuple(pixel_values.shape)}; expected (B, 6, {IMAGE_SIZE}, {IMAGE_SIZE})")
+            raise ValueError(
+                f"pixel_values is {tuple(pixel_values.shape)}; expected (B, 6, {IMAGE_SIZE}, {IMAGE_SIZE})"
+            )
         dinov2_pixels, siglip_pixels = pixel_values.split(3, dim=1)
         return torch.cat([self.featurizer(dinov2_pixels), self.fused_featurizer(siglip_pixels)], dim=2)
 

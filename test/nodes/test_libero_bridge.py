@@ -38,7 +38,11 @@ def parameters(**values: Any) -> list[str]:
 def run_bridge(code: str, timeout: float = 60.0, **values: Any) -> tuple[int, str]:
     """One episode; exit code and output."""
     result = subprocess.run(
-        [sys.executable, "-c", code, *parameters(**values)], capture_output=True, text=True, timeout=timeout, check=False
+        [sys.executable, "-c", code, *parameters(**values)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
     )
     return result.returncode, result.stdout + result.stderr
 

@@ -21,7 +21,9 @@ CAPACITY = 300
 
 seeds = st.integers(0, 2**16)
 thresholds_strategy = st.tuples(*[st.sampled_from([0, 1, 3, 9, 40, 255])] * 7)
-tree_sizes = st.fixed_dictionaries({"nodes": st.integers(1, 60), "depth": st.integers(0, 6), "top_k": st.integers(1, 12)})
+tree_sizes = st.fixed_dictionaries(
+    {"nodes": st.integers(1, 60), "depth": st.integers(0, 6), "top_k": st.integers(1, 12)}
+)
 
 
 @st.composite
@@ -45,7 +47,7 @@ def drafters(draw: st.DrawFn, target: OpenVLA, guide: list[int]) -> Drafter:
 def check_counts(tokens: list[int], stats: DecodeStats, target: OpenVLA) -> None:
     first = target.config.first_action_id
     assert len(tokens) == 7 and all(first <= token < first + 256 for token in tokens)
-    assert 7 == 1 + sum(accepted + 1 for accepted in stats.accepted), "every round commits its drafts and one bonus"
+    assert 1 + sum(accepted + 1 for accepted in stats.accepted) == 7, "every round commits its drafts and one bonus"
     assert stats.forwards == 1 + stats.rounds
     assert len(stats.deviations) == 7
 

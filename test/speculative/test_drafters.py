@@ -39,7 +39,9 @@ def prefilled(target: OpenVLA, tokens: list[int]) -> Prefix:
     left=st.integers(0, 6),
     seed=st.integers(0, 999),
 )
-def test_eagle_obeys_nodes_depth_top_k_and_what_is_left(nodes: int, depth: int, top_k: int, left: int, seed: int) -> None:
+def test_eagle_obeys_nodes_depth_top_k_and_what_is_left(
+    nodes: int, depth: int, top_k: int, left: int, seed: int
+) -> None:
     target = random_target(seed)
     drafter = EagleDrafter(target, random_head(seed), capacity=300, nodes=nodes, depth=depth, top_k=top_k)
     prefix = prefilled(target, [70])

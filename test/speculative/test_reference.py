@@ -43,7 +43,9 @@ def arrays(name: str) -> dict[str, np.ndarray]:
 
 
 def drafter(target: OpenVLA, name: str, *, legacy: bool) -> EagleDrafter:
-    return EagleDrafter(target, load_head(reference.ROOT / name, target.dtype, target.device), capacity=320, legacy=legacy)
+    return EagleDrafter(
+        target, load_head(reference.ROOT / name, target.dtype, target.device), capacity=320, legacy=legacy
+    )
 
 
 def inputs(arrays: dict[str, np.ndarray], index: int) -> tuple[Tensor, Tensor]:

@@ -132,7 +132,13 @@ def test_the_full_size_model_has_the_released_checkpoints_names_and_shapes() -> 
     ours = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     assert all(tensor.device.type == "meta" for tensor in model.parameters())
     assert {name: released[name] for name in ours if name in released} == ours
-    unread = ("vision_backbone.featurizer.blocks.23.", "backbone.featurizer.norm.", "blocks.26.", "fused_featurizer.norm.", "attn_pool.")
+    unread = (
+        "vision_backbone.featurizer.blocks.23.",
+        "backbone.featurizer.norm.",
+        "blocks.26.",
+        "fused_featurizer.norm.",
+        "attn_pool.",
+    )
     left_out = set(released) - set(ours)
     assert left_out and all(any(part in name for part in unread) for name in left_out)
     assert not any(any(part in name for part in unread) and "language_model" not in name for name in ours)

@@ -1,0 +1,38 @@
+# make demo and make test set up what they need; the second time they start at once.
+
+SHELL := /bin/bash
+VENV := .venv
+PYTHON ?= python3
+STAMP := $(VENV)/.installed
+SOURCES := setup.py pyproject.toml CMakeLists.txt package.xml constraints.txt requirements-libero.txt Makefile $(wildcard msg/*.msg cmake/* scripts/*)
+
+# torch: the CPU build where there is no NVIDIA GPU. For another CUDA version than PyPI's default:
+#   make venv TORCH_ARGS="--index-url https://download.pytorch.org/whl/cu126"
+TORCH ?= torch==2.13.0
+TORCH_ARGS ?= $(shell scripts/torch_index)
+
+.PHONY: demo test lint venv clean
+
+demo: $(STAMP)
+	$(VENV)/bin/specvla demo
+
+test: $(STAMP)
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile test
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+venv: $(STAMP)
+
+$(STAMP): $(SOURCES)
+	scripts/check_system "$(PYTHON)"
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet $(TORCH_ARGS) "$(TORCH)"
+	$(VENV)/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-libero.txt
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt "setuptools>=68" wheel -e ".[ros,sim,test]"
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) build install log *.egg-info specvla_ros/msg specvla_ros/*.so
