@@ -44,7 +44,7 @@ def visual_meshes(model: Any) -> list[int]:
 
 
 def _simplify(model: Any, mesh: int) -> None:
-    """Replace a mesh's triangles by fewer between the same vertices, with normals and texture that are there already."""
+    """Replace a mesh's triangles by fewer between the same vertices, with the normals and texture they have."""
     first_face = model.mesh_faceadr[mesh]
     faces = slice(first_face, first_face + model.mesh_facenum[mesh])
     indices = (model.mesh_face[faces], model.mesh_facenormal[faces], model.mesh_facetexcoord[faces])
@@ -90,7 +90,7 @@ def _corners_facing(
     place: NDArray[np.int64],
     normals: NDArray[np.float32],
 ) -> NDArray[np.int64]:
-    """For each corner of the new triangles the original corner at its place whose normal is nearest to the triangle's."""
+    """For each corner of the new triangles the original one at its place whose normal is nearest to the triangle's."""
     from scipy.spatial import cKDTree
 
     a, b, c = positions[triangles].transpose(1, 0, 2)

@@ -214,7 +214,7 @@ class LiberoEnvironment:
         return Frame(self._image, self._wrist_image, self._steps, success, self._end_effector)
 
     def _observe(self) -> None:
-        """Take what belongs to a frame. robosuite calls this once in a control step, a few milliseconds before its end."""
+        """Take what belongs to a frame; robosuite calls this once a control step, a few milliseconds before its end."""
         self._image = self._render(CAMERA) if self._image_wanted else None
         self._wrist_image = self._render(WRIST_CAMERA) if self._image_wanted and self._wrist else None
         data = self._environment.sim.data

