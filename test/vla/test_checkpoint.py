@@ -1,0 +1,205 @@
+"""Every way in which a checkpoint can be broken ends in one sentence with the file, the key and what was expected."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from specvla_ros.errors import CheckpointError
+from specvla_ros.runtime import load_policy, load_target
+from specvla_ros.speculative.build import load_head
+from specvla_ros.untrained import CONFIG, untrained_checkpoint, write_untrained_checkpoint
+from specvla_ros.vla.checkpoint import (
+    load_draft_tensors,
+    load_tensors,
+    read_norm_stats,
+    resolve_checkpoint,
+    write_checkpoint,
+)
+from specvla_ros.vla.config import OpenVLAConfig
+
+CPU = torch.device("cpu")
+SHAPES = {"layer.weight": (4, 3), "layer.bias": (4,)}
+TENSORS = {"layer.weight": torch.arange(12.0).view(4, 3), "layer.bias": torch.ones(4), "unread": torch.ones(1)}
+
+
+def load(directory: Path, shapes: dict[str, tuple[int, ...]] = SHAPES) -> dict[str, torch.Tensor]:
+    return load_tensors(directory, shapes, dtype=torch.float32, device=CPU)
+
+
+@pytest.fixture
+def single(tmp_path: Path) -> Path:
+    save_file(TENSORS, tmp_path / "model.safetensors")
+    return tmp_path
+
+
+@pytest.fixture
+def sharded(tmp_path: Path) -> Path:
+    weight_map = {}
+    for number, (key, tensor) in enumerate(TENSORS.items(), start=1):
+        name = f"model-{number:05}-of-00003.safetensors"
+        save_file({key: tensor}, tmp_path / name)
+        weight_map[key] = name
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    return tmp_path
+
+
+@pytest.mark.parametrize("layout", ["single", "sharded"])
+def test_only_the_wanted_tensors_are_read_whatever_the_layout(layout: str, request: pytest.FixtureRequest) -> None:
+    tensors = load(request.getfixturevalue(layout))
+    assert set(tensors) == set(SHAPES)
+    assert torch.equal(tensors["layer.weight"], TENSORS["layer.weight"])
+
+
+def test_a_shard_with_nothing_wanted_need_not_be_there(sharded: Path) -> None:
+    (sharded / "model-00003-of-00003.safetensors").unlink()
+    assert set(load(sharded)) == set(SHAPES)
+
+
+def test_tensors_come_in_the_asked_type(single: Path) -> None:
+    tensors = load_tensors(single, SHAPES, dtype=torch.bfloat16, device=CPU)
+    assert all(tensor.dtype == torch.bfloat16 for tensor in tensors.values())
+
+
+def test_a_missing_key_is_named_with_the_nearest_ones(single: Path, sharded: Path) -> None:
+    for directory in (single, sharded):
+        with pytest.raises(CheckpointError, match=r"key layer.gain.* is missing among its 3 keys.*layer\.") as error:
+            load(directory, {"layer.gain": (4,)})
+        assert str(directory) in str(error.value)
+
+
+def test_a_wrong_shape_names_found_and_expected(single: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"model.safetensors: layer.weight is \(4, 3\), but .* \(3, 4\)"):
+        load(single, {"layer.weight": (3, 4)})
+
+
+def test_a_file_cut_short_is_named(single: Path) -> None:
+    path = single / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(CheckpointError, match=r"model.safetensors is cut short or is no safetensors file"):
+        load(single)
+
+
+def test_a_missing_shard_is_named_with_what_it_should_hold(sharded: Path) -> None:
+    (sharded / "model-00002-of-00003.safetensors").unlink()
+    with pytest.raises(
+        CheckpointError, match=r"model-00002-of-00003.safetensors is missing; it should hold layer.bias"
+    ):
+        load(sharded)
+
+
+def test_a_pickled_target_is_refused_unopened(tmp_path: Path) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(b"anything")
+    with pytest.raises(CheckpointError, match=r"only pickled weights \(pytorch_model.bin\), which can run code"):
+        load(tmp_path)
+
+
+def test_a_folder_without_weights_says_what_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"holds no weights; expected model.safetensors"):
+        load(tmp_path)
+
+
+class Harmful:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path(__file__).parent / "harm",))
+
+
+def test_a_draft_pickle_is_read_as_weights_only(tmp_path: Path) -> None:
+    torch.save({**TENSORS, "embed_tokens.weight": torch.ones(2)}, tmp_path / "pytorch_model.bin")
+    tensors = load_draft_tensors(tmp_path, SHAPES, dtype=torch.float32, device=CPU)
+    assert set(tensors) == set(SHAPES)
+    with pytest.raises(CheckpointError, match=r"key layer\.gain"):
+        load_draft_tensors(tmp_path, {"layer.gain": (4,)}, dtype=torch.float32, device=CPU)
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+def test_a_draft_pickle_that_would_run_code_is_refused(tmp_path: Path, new_format: bool) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    if new_format:
+        torch.save({"layer.weight": Harmful()}, path)
+    else:
+        path.write_bytes(pickle.dumps({"layer.weight": Harmful()}))
+    with pytest.raises(CheckpointError, match=r"pytorch_model.bin (holds more than tensors|is cut short)"):
+        load_draft_tensors(tmp_path, SHAPES, dtype=torch.float32, device=CPU)
+    assert not (Path(__file__).parent / "harm").exists()
+
+
+def test_a_draft_pickle_cut_short_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    torch.save(TENSORS, path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(CheckpointError, match=r"pytorch_model.bin is cut short"):
+        load_draft_tensors(tmp_path, SHAPES, dtype=torch.float32, device=CPU)
+
+
+def test_a_fine_tunes_statistics_override_the_configurations(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"norm_stats": {"bridge": 1, "libero": 2}}))
+    (tmp_path / "dataset_statistics.json").write_text(json.dumps({"libero": 3}))
+    assert read_norm_stats(tmp_path) == {"bridge": 1, "libero": 3}
+
+
+def test_a_path_that_is_not_there_and_a_hub_that_cannot_be_reached_say_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CheckpointError, match=r"nowhere is not a directory; expected one that holds config.json"):
+        resolve_checkpoint(tmp_path / "nowhere")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(CheckpointError, match=r"hf download openvla/openvla-7b --local-dir"):
+        resolve_checkpoint("openvla/openvla-7b")
+
+
+def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    def fails(directory: Path) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_checkpoint(tmp_path / "model", {}, TENSORS, {}, extra_files=fails)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_untrained_model_is_the_same_each_time_and_loads_like_any_checkpoint(tmp_path: Path) -> None:
+    write_untrained_checkpoint(tmp_path / "again")
+    again, cached = (
+        load_file(tmp_path / "again/model.safetensors"),
+        load_file(untrained_checkpoint() / "model.safetensors"),
+    )
+    assert all(torch.equal(again[key], cached[key]) for key in cached) and again.keys() == cached.keys()
+    assert load_target(tmp_path / "again", torch.float32, CPU).config == CONFIG
+
+
+def test_a_configuration_reads_back_as_it_was_written() -> None:
+    assert OpenVLAConfig.from_dict(CONFIG.to_dict()) == CONFIG
+    assert OpenVLAConfig.from_dict({"model_type": "openvla", "text_config": {"model_type": "llama"}}) == OpenVLAConfig()
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"model_type": "llama"}, "model_type is 'llama'; expected 'openvla'"),
+        ({"vision_backbone_id": "siglip-vit-so400m"}, "vision_backbone_id is 'siglip-vit-so400m'"),
+        ({"n_action_bins": 128}, "n_action_bins is 128"),
+        ({"text_config": {"num_key_value_heads": 8}}, "num_key_value_heads is 8 but num_attention_heads is 32"),
+        ({"text_config": {"hidden_size": "wide"}}, "hidden_size is 'wide'"),
+        ({"text_config": {"hidden_size": 100}}, "100 is not a multiple of its 32 attention heads"),
+    ],
+)
+def test_a_configuration_of_something_else_is_refused(change: dict, part: str) -> None:
+    with pytest.raises(CheckpointError, match=part):
+        OpenVLAConfig.from_dict({"model_type": "openvla", "text_config": {}, **change})
+
+
+def test_a_broken_checkpoint_is_refused_by_load_policy_too(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"config.json is missing"):
+        load_policy(tmp_path)
+    (tmp_path / "config.json").write_text("not json")
+    with pytest.raises(CheckpointError, match=r"config.json is not readable JSON"):
+        load_policy(tmp_path)
+    with pytest.raises(CheckpointError, match=r"config.json is not readable JSON"):
+        load_head(tmp_path, torch.float32, CPU)
