@@ -140,7 +140,14 @@ setup(
             "robosuite==1.4.0",
             "rosbags==0.11.9",
         ],
-        "test": ["hypothesis>=6.100", "mypy>=1.10", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.5"],
+        "test": [
+            "colcon-common-extensions>=0.3",
+            "hypothesis>=6.100",
+            "mypy>=1.10",
+            "pytest>=8",
+            "pytest-xdist>=3.5",
+            "ruff>=0.5",
+        ],
     },
     data_files=[],
     entry_points={

@@ -84,7 +84,7 @@ def expand_thresholds(threshold: int | Sequence[int]) -> Thresholds:
     Raises:
         ConfigurationError: not an integer of 0..255, or not seven of them.
     """
-    values = [threshold] * (ACTION_LENGTH - 1) + [0] if isinstance(threshold, int) else list(threshold)
+    values = list(threshold) if isinstance(threshold, Sequence) else [threshold] * (ACTION_LENGTH - 1) + [0]
     if len(values) != ACTION_LENGTH:
         raise ConfigurationError(
             f"thresholds has {len(values)} values; expected one for each of {', '.join(ACTION_DIMENSIONS)}"

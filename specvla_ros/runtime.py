@@ -19,7 +19,7 @@ from specvla_ros.untrained import untrained_checkpoint
 from specvla_ros.vla.actions import ActionTokenizer, NormStats, select_norm_stats
 from specvla_ros.vla.checkpoint import load_tensors, read_config, read_norm_stats, resolve_checkpoint
 from specvla_ros.vla.config import OpenVLAConfig
-from specvla_ros.vla.images import prepare_image, processor_pixels
+from specvla_ros.vla.images import prepare_image, processor_pixels, require_preparation
 from specvla_ros.vla.model import OpenVLA
 from specvla_ros.vla.prompt import PromptTokenizer
 
@@ -119,6 +119,7 @@ def load_policy(
     )
     if preparation == "auto":
         preparation = "libero" if key.startswith("libero") else "none"
+    require_preparation(preparation)
     tokenizer = PromptTokenizer(directory) if (directory / "tokenizer.json").is_file() else None
     return OpenVLAPolicy(decoder, tokenizer, norm_stats, preparation, thresholds)
 

@@ -41,8 +41,7 @@ def prepare_image(image: RGB, preparation: str) -> RGB:
         ConfigurationError: no such preparation.
     """
     require_rgb(image)
-    if preparation not in PREPARATIONS:
-        raise ConfigurationError(f"image preparation {preparation!r} is not one; expected {' or '.join(PREPARATIONS)}")
+    require_preparation(preparation)
     if preparation == "none":
         return image
     return centre_crop(resize_lanczos(jpeg_round_trip(rotate_half_turn(image))))
@@ -59,6 +58,12 @@ def processor_pixels(image: RGB) -> Tensor:
         image = np.asarray(Image.fromarray(image).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC))
     unit = torch.tensor(image).permute(2, 0, 1).float().div(255.0)
     return (torch.cat([unit, unit]).sub_(_MEAN).div_(_STD))[None]
+
+
+def require_preparation(name: str) -> None:
+    """Refuse a preparation that does not exist."""
+    if name not in PREPARATIONS:
+        raise ConfigurationError(f"image preparation {name!r} is not one; expected {' or '.join(PREPARATIONS)}")
 
 
 def require_rgb(image: RGB) -> None:

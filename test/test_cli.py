@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def specvla(*arguments: str | Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "specvla_ros.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pictures") / "scene.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (100, 120, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def test_act_prints_json_alone_when_asked_for_it_on_standard_output(picture: Path) -> None:
+    result = specvla("act", "--image", picture, "--instruction", "pick up the bowl", "--draft", "hold", "--json", "-")
+    assert result.returncode == 0, result.stderr
+    action = json.loads(result.stdout)
+    assert len(action["values"]) == len(action["tokens"]) == 7 and action["forwards"] == 7
+
+
+def test_act_shows_a_person_a_table(picture: Path) -> None:
+    result = specvla("act", "--image", picture, "--instruction", "pick up the bowl")
+    assert result.returncode == 0 and "gripper" in result.stdout and "tokens per forward" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--image", "/nowhere.png"], "image /nowhere.png does not exist"),
+        (["--image", __file__], "cannot be read; expected a picture file"),
+        (["--checkpoint", "/nowhere"], "/nowhere is not a directory"),
+        (["--draft", "/nowhere"], "/nowhere is not a directory"),
+        (["--unnorm-key", "mars"], "no norm_stats for unnorm_key 'mars'; the keys are libero_untrained"),
+        (["--instruction", " "], "the instruction is empty"),
+    ],
+)
+def test_a_mistake_is_answered_with_one_sentence(picture: Path, arguments: list[str], sentence: str) -> None:
+    given = {"--image": str(picture), "--instruction": "pick up the bowl", **dict([arguments])}
+    result = specvla("act", *(part for pair in given.items() for part in pair))
+    assert result.returncode == 1
+    assert sentence in result.stderr and "Traceback" not in result.stderr and result.stdout == ""
+
+
+def test_doctor_finds_what_the_tests_run_on(tmp_path: Path) -> None:
+    result = specvla("doctor", "--json", tmp_path / "doctor.json")
+    assert result.returncode == 0, result.stdout
+    findings = json.loads((tmp_path / "doctor.json").read_text())
+    assert findings["torch"]["ok"] and findings["rclpy"]["ok"] and findings["messages"]["ok"]
+    assert "rmw" in findings["RMW"]["found"]
+
+
+def test_demo_closes_the_loop_and_leaves_video_figures_and_logs(tmp_path: Path) -> None:
+    pytest.importorskip("libero", reason="LIBERO is not installed: pip install 'specvla_ros[sim]'")
+    result = specvla("demo", "--suite", "libero_object", "--max-steps", 12, "--output", tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "actions mean nothing" in " ".join(result.stdout.split()), "an untrained model is not passed off as a policy"
+    report = json.loads((tmp_path / "result.json").read_text())
+    assert report["steps"] == 12 and report["latency_ms"]["p50"] > report["ros_ms"]["p50"] > 0
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "episode.mp4",
+        "result.json",
+        "policy_node.log",
+        "libero_bridge.log",
+    }
+
+
+def test_demo_ends_with_the_log_of_the_node_that_failed(tmp_path: Path) -> None:
+    pytest.importorskip("libero", reason="LIBERO is not installed: pip install 'specvla_ros[sim]'")
+    result = specvla("demo", "--task", 99, "--output", tmp_path)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "libero_bridge ended with exit code 1" in result.stderr and "task" in result.stderr

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import reference
+import torch
+from reference import CASES, needs_reference
+
+from specvla_ros import load_policy
+from specvla_ros.errors import ConfigurationError, ImageError
+from specvla_ros.policy import expand_thresholds
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+
+
+@needs_reference
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("key", "name"), [("libero_goal", "action_libero"), ("bridge_orig", "action_bridge")])
+def test_the_reference_checkpoint_gives_the_public_tokens_and_actions(case: str, key: str, name: str) -> None:
+    arrays = reference.values("openvla_tiny")
+    policy = load_policy(reference.ROOT / "openvla_tiny", device="cpu", unnorm_key=key)
+    ids = torch.tensor([*arrays[f"{case}/input_ids"][0], 29871])
+    action = policy.decode(ids, torch.from_numpy(arrays[f"{case}/pixel_values"]))
+    assert list(action.tokens) == arrays[f"{case}/action_tokens"].tolist()
+    assert np.abs(action.values - arrays[f"{case}/{name}"]).max() <= 1e-12
+
+
+@needs_reference
+def test_a_checkpoint_without_a_tokenizer_still_decodes_ids_and_says_what_act_lacks() -> None:
+    policy = load_policy(reference.ROOT / "openvla_tiny", device="cpu", unnorm_key="bridge_orig")
+    with pytest.raises(ConfigurationError, match=r"no tokenizer\.json"):
+        policy.act(IMAGE, "pick up the bowl")
+
+
+@needs_reference
+def test_a_released_draft_is_loaded_by_its_directory_and_joined_with_others() -> None:
+    draft = str(reference.ROOT / "specvla_draft_tiny")
+    arrays = reference.values("specvla_draft_tiny")
+    ids, pixels = torch.from_numpy(arrays["0/input_ids"][0]), torch.from_numpy(arrays["0/pixel_values"])
+    for name in (draft, f"hold+{draft}"):
+        policy = load_policy(reference.ROOT / "openvla_tiny", draft=name, device="cpu", unnorm_key="bridge_orig")
+        for _ in range(2):
+            assert list(policy.decode(ids, pixels).tokens) == arrays["0/ar_tokens"].tolist()
+        assert policy.decode(ids, pixels).stats.forwards < 7
+
+
+@pytest.mark.parametrize("draft", ["hold", "linear", "hold+linear"])
+def test_every_draft_gives_the_action_of_plain_decoding(draft: str) -> None:
+    plain, drafted = load_policy(draft="none"), load_policy(draft=draft)
+    for step in range(4):
+        image = np.roll(IMAGE, 3 * step, axis=1)
+        expected, found = plain.act(image, "pick up the bowl"), drafted.act(image, "pick up the bowl")
+        assert found.tokens == expected.tokens and np.array_equal(found.values, expected.values)
+        assert expected.stats.forwards == 7 and found.stats.forwards <= 7
+
+
+def test_an_action_says_what_it_cost() -> None:
+    stats = load_policy().act(IMAGE, "pick up the bowl").stats
+    assert set(stats.milliseconds) == {"prepare", "vision", "prefill", "draft", "verify", "total"}
+    assert all(value >= 0 for value in stats.milliseconds.values())
+
+
+def test_reset_forgets_the_last_action() -> None:
+    policy = load_policy(draft="hold")
+    first = policy.act(IMAGE, "pick up the bowl")
+    again = policy.act(IMAGE, "pick up the bowl")
+    assert first.stats.accepted == (0,) * 6 and again.stats.accepted == (5,)
+    policy.reset()
+    assert policy.act(IMAGE, "pick up the bowl").stats.accepted == (0,) * 6
+
+
+def test_the_threshold_is_obeyed_from_the_next_action_on() -> None:
+    policy = load_policy(draft="hold", threshold=0)
+    policy.act(IMAGE, "pick up the bowl")
+    policy.thresholds = expand_thresholds([255] * 7)
+    relaxed = policy.act(np.zeros_like(IMAGE), "open the drawer")
+    assert relaxed.stats.accepted == (5,), "at 255 bins the last action is always near enough"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ({"threshold": 256}, "threshold 256 for x is out of range"),
+        ({"threshold": -1}, "out of range"),
+        ({"threshold": 1.5}, "whole number"),
+        ({"threshold": [1, 2]}, "expected one for each of x, y, z"),
+        ({"device": "gpu"}, "device 'gpu' is not one"),
+        ({"dtype": "int8"}, "dtype 'int8' is not one; expected auto, float32"),
+        ({"draft": "hold+none"}, "only drafts can be joined"),
+        ({"preparation": "bridge"}, "expected libero or none"),
+        pytest.param(
+            {"device": "cuda"},
+            "this torch sees no GPU",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here"),
+        ),
+    ],
+)
+def test_a_setting_that_does_not_exist_is_refused_at_loading(arguments: dict, part: str) -> None:
+    with pytest.raises(ConfigurationError, match=part):
+        load_policy(**arguments)
+
+
+def test_an_image_that_is_none_is_refused() -> None:
+    with pytest.raises(ImageError, match="expected"):
+        load_policy().act(np.zeros((4, 4), np.uint8), "pick up the bowl")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_strict_tokens_on_a_gpu_are_the_cpus() -> None:
+    on_gpu, on_cpu = load_policy(draft="hold", device="cuda", dtype="float32"), load_policy(device="cpu")
+    for _ in range(3):
+        assert on_gpu.act(IMAGE, "pick up the bowl").tokens == on_cpu.act(IMAGE, "pick up the bowl").tokens
+
+
+def test_the_decoder_never_imports_ros_and_the_protocol_never_imports_torch() -> None:
+    check = (
+        "import sys; import specvla_ros.runtime; assert 'rclpy' not in sys.modules; assert 'torch' in sys.modules",
+        "import sys; import specvla_ros.policy, specvla_ros.fake_policy; assert 'torch' not in sys.modules",
+        "import sys; import specvla_ros.nodes.policy_node; assert 'torch' not in sys.modules",
+    )
+    for code in check:
+        subprocess.run([sys.executable, "-c", code], check=True)
