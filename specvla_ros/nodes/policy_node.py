@@ -12,6 +12,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TwistStamped
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.time import Time
@@ -22,16 +23,17 @@ from specvla_ros.errors import ConfigurationError, ImageError, SpecVLAError
 from specvla_ros.msg import DecodeStats, EndEffectorCommand
 from specvla_ros.nodes import qos
 from specvla_ros.nodes.conversion import compressed_to_rgb, image_to_rgb
-from specvla_ros.nodes.health import ERROR, OK, WARN, Health
+from specvla_ros.nodes.health import ERROR, WARN, Health
 from specvla_ros.nodes.parameters import declare
 from specvla_ros.nodes.policy_parameters import PARAMETERS, combine_thresholds
 from specvla_ros.nodes.run import run_node
+from specvla_ros.nodes.throttle import Throttle
 from specvla_ros.nodes.worker import NewestWorker
 from specvla_ros.policy import Action, Policy, Thresholds
 
 LoadPolicy = Callable[[dict[str, Any]], Policy]
 WARNING_PERIOD = 5.0
-"""Seconds between two log lines about the same trouble."""
+"""Seconds between two log lines about the same kind of trouble."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,10 @@ class PolicyNode(Node):
         self._episode = 0
         self._sequence = 0
         self._health = Health("loading the policy")
+        self._throttle = Throttle(WARNING_PERIOD)
         self._worker: NewestWorker[Arrival] = NewestWorker(self._load_policy, self._handle)
 
+        # Publishers first: whoever sees the subscription to images sends one and waits for its command.
         self._commands = self.create_publisher(EndEffectorCommand, "ee_command", qos.COMMAND)
         self._twists = self.create_publisher(TwistStamped, "delta_twist", qos.COMMAND)
         self._stats = self.create_publisher(DecodeStats, "decode_stats", qos.STATS)
@@ -80,7 +84,8 @@ class PolicyNode(Node):
         else:
             self.create_subscription(CompressedImage, "image/compressed", self._on_image, qos.IMAGE)
         self.add_on_set_parameters_callback(self._on_parameters)
-        self.create_timer(1.0, self._publish_diagnostics)
+        # By the steady clock: diagnostics matter most when nothing drives simulated time.
+        self.create_timer(1.0, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._worker.start()
 
     def close(self) -> None:
@@ -92,7 +97,7 @@ class PolicyNode(Node):
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._health.image_arrived()
         if self._worker.submit(Arrival(message, time.monotonic())):
-            self._health.counts["images superseded by a newer one"] += 1
+            self._health.count("images superseded by a newer one")
 
     def _on_instruction(self, message: String) -> None:
         self._instruction = Instruction(message.data, self._instruction.number + 1)
@@ -121,7 +126,7 @@ class PolicyNode(Node):
         try:
             self._policy = self._load(self._values)
         except Exception as error:
-            self._trouble(f"the policy was not loaded, so there will be no command: {describe(error)}")
+            self._trouble("loading", f"the policy was not loaded, so there will be no command: {describe(error)}")
             return
         self._health.say(WARN, "no image has come yet on the topic image")
         if not self.context.ok():
@@ -136,13 +141,13 @@ class PolicyNode(Node):
             self._refuse("images that could not be used", str(error))
         except Exception as error:
             if self.context.ok():
-                self._health.counts["failed actions"] += 1
-                self._trouble(f"no command: {describe(error)}")
+                self._health.count("failed actions")
+                self._trouble(type(error).__name__, f"no command: {describe(error)}")
 
     def _answer(self, arrival: Arrival) -> None:
         policy, instruction, started = self._policy, self._instruction, time.monotonic()
         if policy is None:
-            self._health.counts["images dropped without a policy"] += 1
+            self._health.count("images dropped without a policy")
         elif not instruction.text.strip():
             self._refuse(
                 "images dropped without an instruction", "no instruction: publish one on the topic instruction"
@@ -165,11 +170,11 @@ class PolicyNode(Node):
     ) -> None:
         """Publish an action unless it is not finite, has become stale, or answers an earlier instruction."""
         if not np.isfinite(action.values).all():
-            self._health.counts["actions that were not finite"] += 1
-            self._trouble(f"no command: the action is not finite: {action.values.tolist()}")
+            self._health.count("actions that were not finite")
+            self._trouble("not finite", f"no command: the action is not finite: {action.values.tolist()}")
             return
         if instruction is not self._instruction:
-            self._health.counts["actions for an instruction that had changed"] += 1
+            self._health.count("actions for an instruction that had changed")
             return
         if not self._is_fresh(arrival) or not self.context.ok():
             return
@@ -180,7 +185,6 @@ class PolicyNode(Node):
         finished = time.monotonic()
         latency_ms = 1e3 * (finished - arrival.seconds)
         self._health.action_published(latency_ms, action.stats.accept_length)
-        self._health.say(OK, "publishing commands")
         self._stats.publish(stats_message(action, header, 1e3 * (started - arrival.seconds), latency_ms))
 
     def _is_fresh(self, arrival: Arrival) -> bool:
@@ -191,8 +195,9 @@ class PolicyNode(Node):
             return True
         self._refuse(
             "stale images",
-            f"stale image: its stamp is {age:.3f} s old, the limit max_image_age is {limit} s; check the camera's "
-            "clock and that use_sim_time is the same everywhere",
+            f"stale image: its stamp is {age:.3f} s old, {time.monotonic() - arrival.seconds:.3f} s of it in this "
+            f"node; the limit max_image_age is {limit} s: raise it for a slow model, else check the camera's clock and "
+            "that use_sim_time is the same everywhere",
         )
         return False
 
@@ -215,16 +220,18 @@ class PolicyNode(Node):
         angular.x, angular.y, angular.z = (float(v) * self._values["angular_scale"] for v in action.values[3:6])
         return twist
 
-    def _refuse(self, count: str, sentence: str) -> None:
+    def _refuse(self, kind: str, sentence: str) -> None:
         """An input that gives no command."""
-        self._health.counts[count] += 1
+        self._health.count(kind)
         self._health.say(WARN, sentence)
-        self.get_logger().warning(sentence, throttle_duration_sec=WARNING_PERIOD)
+        if self._throttle.is_due(kind):
+            self.get_logger().warning(sentence)
 
-    def _trouble(self, sentence: str) -> None:
+    def _trouble(self, kind: str, sentence: str) -> None:
         """Something is broken."""
         self._health.say(ERROR, sentence)
-        self.get_logger().error(sentence, throttle_duration_sec=WARNING_PERIOD)
+        if self._throttle.is_due(kind):
+            self.get_logger().error(sentence)
 
 
 def stats_message(action: Action, header: Any, queue_ms: float, total_ms: float) -> DecodeStats:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import rclpy
 import rclpy.logging
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
@@ -34,7 +36,13 @@ def run_node(name: str, build: Callable[[], N], work: Callable[[N], object], arg
     except (SpecVLAError, InvalidParameterTypeException, InvalidParameterValueException, ValueError) as error:
         rclpy.logging.get_logger(name).fatal(str(error))
         failed = True
+    except RCLError:
+        # Whoever publishes while SIGTERM takes the context away ends up here.
+        if rclpy.ok():
+            raise
     finally:
+        # A terminal and ros2 launch both pass Ctrl-C on; the second must not interrupt the end.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         if node is not None:
             close = getattr(node, "close", None)
             if close:

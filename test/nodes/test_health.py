@@ -1,0 +1,82 @@
+"""What the diagnostics say, without a node around them."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticStatus
+
+from specvla_ros.nodes import health
+from specvla_ros.nodes.health import ERROR, OK, WARN, Health
+from specvla_ros.nodes.throttle import Throttle
+
+
+def status_of(subject: Health, **extra: str) -> DiagnosticStatus:
+    return subject.message("specvla", Time(sec=5), extra).status[0]
+
+
+def values_of(subject: Health, **extra: str) -> dict[str, str]:
+    return {pair.key: pair.value for pair in status_of(subject, **extra).values}
+
+
+def test_percentiles_accept_length_counts_and_extras_are_reported() -> None:
+    subject = Health("loading")
+    for latency in range(1, 102):
+        subject.action_published(float(latency), 3.5)
+    subject.count("stale images")
+    values = values_of(subject, draft="hold")
+    assert values["latency p50 [ms]"] == "51.0" and values["latency p95 [ms]"] == "96.0"
+    assert values["accept length [tokens per forward]"] == "3.50"
+    assert values["commands"] == "101" and values["stale images"] == "1" and values["draft"] == "hold"
+
+
+def test_the_level_follows_what_happened_last() -> None:
+    subject = Health("loading")
+    assert (status_of(subject).level, status_of(subject).message) == (WARN, "loading")
+    subject.action_published(1.0, 1.0)
+    assert (status_of(subject).level, status_of(subject).message) == (OK, "publishing commands")
+    subject.say(ERROR, "no command: broken")
+    assert (status_of(subject).level, status_of(subject).message) == (ERROR, "no command: broken")
+
+
+def test_a_camera_that_falls_silent_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(health.time, "monotonic", lambda: now)
+    subject = Health("loading")
+    subject.image_arrived()
+    now += 0.5
+    subject.image_arrived()
+    subject.action_published(1.0, 1.0)
+    assert status_of(subject).level == OK and values_of(subject)["image rate [Hz]"] == "2.0"
+    now += 3.0
+    assert status_of(subject).level == WARN and status_of(subject).message == "no image for 3 s"
+
+
+def test_counts_survive_threads_that_count_and_report_at_once() -> None:
+    subject = Health("loading")
+
+    def count() -> None:
+        for number in range(2000):
+            subject.count(f"kind {number % 50}")
+            subject.count("all")
+
+    threads = [threading.Thread(target=count) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        status_of(subject)
+    assert values_of(subject)["all"] == "6000"
+
+
+def test_a_throttle_silences_repeats_of_one_kind_and_no_other() -> None:
+    throttle = Throttle(60.0)
+    assert [throttle.is_due(kind) for kind in ("stale", "stale", "encoding", "encoding", "stale")] == [
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert all(Throttle(0.0).is_due("stale") for _ in range(3))
