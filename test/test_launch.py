@@ -1,0 +1,144 @@
+"""The launch files, where launch_ros is installed: what they declare, and what runs when they are launched."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+launch_ros = pytest.importorskip(
+    "launch_ros", reason="launch_ros is in no package registry; it comes with a ROS 2 installation"
+)
+
+from launch.actions import DeclareLaunchArgument, OpaqueFunction  # noqa: E402
+from launch_ros.actions import Node  # noqa: E402
+from peer import PATIENCE, running_peer, wait_until  # noqa: E402
+
+from launch import LaunchContext, LaunchDescription  # noqa: E402
+from specvla_ros.nodes.bridge_parameters import PARAMETERS as BRIDGE  # noqa: E402
+from specvla_ros.nodes.parameters import ParameterSpec  # noqa: E402
+from specvla_ros.nodes.policy_parameters import PARAMETERS as POLICY  # noqa: E402
+from specvla_ros.nodes.replay_node import PARAMETERS as REPLAY  # noqa: E402
+
+LAUNCH = Path(__file__).parents[1] / "launch"
+FILES: dict[str, tuple[tuple[ParameterSpec, ...], dict[str, str]]] = {
+    "policy.launch.py": (POLICY, {"policy_node": "specvla"}),
+    "sim.launch.py": (POLICY + BRIDGE, {"policy_node": "specvla", "libero_bridge": "libero_bridge"}),
+    "replay.launch.py": (
+        REPLAY + tuple(spec for spec in BRIDGE if not spec.name.startswith("bag")),
+        {"replay_node": "replay", "libero_bridge": "libero_bridge"},
+    ),
+}
+
+
+def description(file: str) -> LaunchDescription:
+    spec = importlib.util.spec_from_file_location(file.split(".")[0], LAUNCH / file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.generate_launch_description()
+
+
+def nodes_of(file: str, **arguments: str) -> list[Node]:
+    """The node actions of a launch file with these arguments and the defaults of all others."""
+    context = LaunchContext()
+    context.launch_configurations.update(arguments)
+    nodes: list[Node] = []
+    for action in description(file).entities:
+        if isinstance(action, DeclareLaunchArgument):
+            action.visit(context)
+        elif isinstance(action, OpaqueFunction):
+            nodes += action.execute(context) or []
+    return nodes
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_parameter_is_a_described_argument(file: str) -> None:
+    arguments = {argument.name: argument for argument in description(file).get_launch_arguments()}
+    assert {spec.name for spec in FILES[file][0]} <= set(arguments)
+    assert all(len(argument.description) > 10 for argument in arguments.values())
+    assert all(argument.default_value is not None for argument in arguments.values()), "none has to be given"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_each_launch_file_starts_its_nodes_from_this_package(file: str) -> None:
+    nodes = nodes_of(file)
+    assert {node.node_package for node in nodes} == {"specvla_ros"}
+    assert sorted(node.node_executable for node in nodes) == sorted(FILES[file][1])
+
+
+@pytest.fixture
+def launched(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
+    """`ros2 launch` of a file with arguments, in a process of its own."""
+    file, *arguments = request.param
+    code = (
+        "import sys\n"
+        "from launch import LaunchDescription, LaunchService\n"
+        "from launch.actions import IncludeLaunchDescription\n"
+        "from launch.launch_description_sources import PythonLaunchDescriptionSource\n"
+        "arguments = [tuple(pair.split(':=')) for pair in sys.argv[2:]]\n"
+        "source = PythonLaunchDescriptionSource(sys.argv[1])\n"
+        "service = LaunchService()\n"
+        "included = IncludeLaunchDescription(source, launch_arguments=arguments)\n"
+        "service.include_launch_description(LaunchDescription([included]))\n"
+        "sys.exit(service.run())\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(LAUNCH / file), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+    )
+    try:
+        yield child
+    finally:
+        if child.poll() is None:
+            child.send_signal(signal.SIGINT)
+            child.communicate(timeout=PATIENCE)
+
+
+def installed() -> bool:
+    from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+
+    try:
+        return bool(get_package_prefix("specvla_ros"))
+    except (PackageNotFoundError, LookupError, OSError):
+        return False
+
+
+@pytest.mark.skipif(not installed(), reason="specvla_ros is not in AMENT_PREFIX_PATH: source its workspace first")
+@pytest.mark.parametrize(
+    "launched",
+    [
+        (
+            "policy.launch.py",
+            "policy:=fake",
+            "threshold:=3",
+            "thresholds:=[-1, 7, -1, -1, -1, -1, 0]",
+            "twist_frame:=12",
+            "image_topic:=camera/image_raw",
+        )
+    ],
+    indirect=True,
+)
+def test_a_launched_policy_obeys_its_arguments_and_ends_with_ctrl_c(launched: subprocess.Popen[str]) -> None:
+    with running_peer() as peer:
+        images: Any = peer.create_publisher(peer.images.msg_type, "camera/image_raw", 1)
+        peer.images = images
+        wait_until(lambda: images.get_subscription_count() == 1)
+        peer.instruct()
+        command = peer.command_for(peer.send(100))
+        assert list(command.thresholds) == [3, 7, 3, 3, 3, 3, 0]
+        wait_until(lambda: bool(peer.received["twist"]))
+        assert peer.received["twist"][0].header.frame_id == "12", "text that looks like a number stays text"
+        launched.send_signal(signal.SIGINT)
+        output, _ = launched.communicate(timeout=PATIENCE)
+    assert "process has finished cleanly" in output and "Traceback" not in output, output
