@@ -126,11 +126,11 @@ class LiberoEnvironment:
         task: which scene.
         image_size: height and width of the camera images in pixels.
         wrist: render the wrist camera too.
-        fast_rendering: fewer triangles and no reflections: a frame in a quarter of the time or less, changed by 1 to
-            3/255 on average. For a policy trained with the stock picture keep it off.
+        fast_rendering: fewer triangles and no reflections: a frame in a quarter to two fifths of the time, changed by
+            1 to 2.5/255 on average. For a policy trained with the stock picture keep it off.
 
     Raises:
-        SimulationError: LIBERO is not installed, or nothing can be rendered here.
+        SimulationError: LIBERO, or meshoptimizer for fast rendering, is not installed, or nothing can be rendered here.
     """
 
     def __init__(self, task: Task, *, image_size: int = 256, wrist: bool = False, fast_rendering: bool = False) -> None:
