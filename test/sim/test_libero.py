@@ -141,6 +141,20 @@ def test_the_arm_follows_the_action_and_the_gripper_its_sign(environment: Libero
     assert hand_after([0, 0, 0, 0, 0, 0, 0.0]).opening < raised.opening - 0.02, "0 closes"
 
 
+def test_a_solved_scene_says_so_and_can_be_stepped_on(environment: LiberoEnvironment) -> None:
+    environment.reset(0)
+    still = np.array([0.0] * 6 + [1.0])
+    assert not environment.step(still, render=False).success
+    data = environment._environment.sim.data
+    plate = data.get_body_xpos("plate_1_main")
+    data.set_joint_qpos(
+        "akita_black_bowl_1_joint0", np.concatenate([plate + np.array([0.0, 0.0, 0.03]), [1.0, 0.0, 0.0, 0.0]])
+    )
+    successes = [environment.step(still, render=False).success for _ in range(12)]
+    assert successes[-2:] == [True, True]
+    assert not environment.reset(0).success
+
+
 @pytest.mark.parametrize("values", [[np.nan] + [0.0] * 6, [0.0] * 6, [np.inf] * 7])
 def test_an_action_that_is_not_seven_finite_numbers_moves_nothing(
     environment: LiberoEnvironment, values: list[float]
