@@ -41,7 +41,9 @@ def demo(
     checkpoint: Checkpoint = "",
     draft: Draft = "hold",
     threshold: Threshold = 0,
-    fast_rendering: Annotated[bool, typer.Option(help="Fewer triangles, no reflections: three times the frames a second.")] = False,
+    fast_rendering: Annotated[
+        bool, typer.Option(help="Fewer triangles, no reflections: three times the frames a second.")
+    ] = False,
     output: Annotated[Path, typer.Option(help="Folder for video, figures and logs.")] = Path("runs/demo"),
     json_file: Json = None,
 ) -> None:

@@ -45,7 +45,9 @@ PARAMETERS = (
     ParameterSpec("image_size", 256, "height and width of the camera images in pixels", range=(32, 1024)),
     ParameterSpec("wrist", False, "also publish the wrist camera on wrist_image"),
     ParameterSpec(
-        "fast_rendering", False, "fewer triangles and no reflections: a third of a frame's time, a slightly different picture"
+        "fast_rendering",
+        False,
+        "fewer triangles and no reflections: a third of a frame's time, a slightly different picture",
     ),
     ParameterSpec("video", "", "write the episode to this .mp4 or .gif; empty writes none"),
     ParameterSpec("bag", "", "record the episode into this new rosbag2 folder; empty records none"),

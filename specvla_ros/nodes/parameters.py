@@ -15,7 +15,7 @@ class ParameterSpec:
     """One parameter of a node; those without `live` are read once, at the start.
 
     Attributes:
-        range: smallest and largest value of a number.
+        range: smallest and largest value of a number, or of each number in a list.
         choices: the words a string may be.
     """
 
@@ -43,6 +43,9 @@ def declare(node: Node, specs: Iterable[ParameterSpec]) -> dict[str, Any]:
         elif spec.range and isinstance(spec.default, int):
             low, high = spec.range
             descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
+        elif spec.range and isinstance(spec.default, list):
+            low, high = spec.range
+            descriptor.additional_constraints = f"{len(spec.default)} values, each from {low:g} to {high:g}"
         if spec.choices:
             descriptor.additional_constraints = f"one of: {', '.join(spec.choices)}"
         value = node.declare_parameter(spec.name, spec.default, descriptor).value

@@ -42,6 +42,7 @@ PARAMETERS = (
         "thresholds",
         [FOLLOW] * (ACTION_LENGTH - 1) + [0],
         "the same for x, y, z, roll, pitch, yaw, gripper; -1 takes `threshold`, the gripper is exact by default",
+        range=(FOLLOW, MAX_THRESHOLD),
         live=True,
     ),
     ParameterSpec("tree_nodes", 50, "nodes of a learned draft's tree, the root included", range=(1, 256)),

@@ -38,7 +38,13 @@ def test_every_parameter_in_the_yaml_file_stands_under_a_comment(file: str) -> N
 def test_every_parameter_is_described_and_its_default_is_allowed(spec: ParameterSpec) -> None:
     assert len(spec.description) > 10
     assert not spec.choices or spec.default in spec.choices
-    assert not spec.range or spec.range[0] <= spec.default <= spec.range[1]
+    numbers = spec.default if isinstance(spec.default, list) else [spec.default]
+    assert not spec.range or all(spec.range[0] <= number <= spec.range[1] for number in numbers)
+
+
+def test_the_readme_names_every_parameter_of_the_policy() -> None:
+    readme = (CONFIG.parent / "README.md").read_text()
+    assert [spec.name for spec in POLICY if f"`{spec.name}`" not in readme] == []
 
 
 def test_one_threshold_leaves_the_gripper_exact_and_single_dimensions_override_it() -> None:
