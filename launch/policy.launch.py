@@ -18,6 +18,8 @@ TOPICS = {
 
 def policy_node(context: LaunchContext) -> list[Node]:
     remappings = [(topic, LaunchConfiguration(name).perform(context)) for name, (topic, _) in TOPICS.items()]
+    # A remapping of `image` does not reach `image/compressed`.
+    remappings.append(("image/compressed", f"{LaunchConfiguration('image_topic').perform(context)}/compressed"))
     use_sim_time = LaunchConfiguration("use_sim_time").perform(context).lower() == "true"
     return [
         configured_node(

@@ -142,3 +142,15 @@ def test_a_launched_policy_obeys_its_arguments_and_ends_with_ctrl_c(launched: su
         launched.send_signal(signal.SIGINT)
         output, _ = launched.communicate(timeout=PATIENCE)
     assert "process has finished cleanly" in output and "Traceback" not in output, output
+
+
+@pytest.mark.skipif(not installed(), reason="specvla_ros is not in AMENT_PREFIX_PATH: source its workspace first")
+@pytest.mark.parametrize(
+    "launched",
+    [("policy.launch.py", "policy:=fake", "image_transport:=compressed", "image_topic:=camera/image_raw")],
+    indirect=True,
+)
+@pytest.mark.usefixtures("launched")
+def test_the_camera_topic_counts_for_compressed_images_too() -> None:
+    with running_peer() as peer:
+        wait_until(lambda: peer.count_subscribers("camera/image_raw/compressed") == 1)

@@ -64,6 +64,7 @@ class LiberoBridge(Node):
         self._box = CommandBox()
         self._log = EpisodeLog()
         self._step = 0
+        self._patience = self._values["command_timeout"]
         self._video: VideoWriter | None = None
         self._bag: Any = None
         self._due = 0.0
@@ -176,9 +177,11 @@ class LiberoBridge(Node):
                 continue
             if stamps and self._step:
                 self._log.counts["images sent again"] += 1
+                # A policy that is slow, not deaf, would decode every frame twice.
+                self._patience = min(2.0 * self._patience, timeout)
             stamps.add(self._now())
             self._send_image(frame, max(stamps))
-            command = self._box.wait_for(stamps, self._values["command_timeout"], self.context.ok)
+            command = self._box.wait_for(stamps, self._patience, self.context.ok)
             if command is not None:
                 return command
         self._require_running()
@@ -239,7 +242,6 @@ class LiberoBridge(Node):
 
     def _send_image(self, frame: Frame, stamp: int) -> None:
         assert frame.image is not None
-        self._log.image_stamped(stamp)
         time_message = Time(nanoseconds=stamp).to_msg()
         if self._clock_publisher:
             self._clock_publisher.publish(Clock(clock=time_message))
@@ -249,9 +251,10 @@ class LiberoBridge(Node):
             self._wrist_images.publish(wrist)
         message = rgb_to_image(frame.image)
         message.header.stamp, message.header.frame_id = time_message, "camera"
+        self._send_status(frame, stamp)
+        self._log.image_stamped(stamp)
         self._images.publish(message)
         self._record("/image", stamp, message)
-        self._send_status(frame, stamp)
 
     def _send_status(self, frame: Frame, stamp: int) -> None:
         """Where the episode stands, under the stamp of the image that shows it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from specvla_ros.nodes.parameters import ParameterSpec, declare
 from specvla_ros.nodes.run import run_node
 
 PARAMETERS = (ParameterSpec("bag", "", "rosbag2 folder of a recorded episode (mcap or sqlite3)"),)
+FAREWELL = 1.0
+"""Seconds that the last status of a bridge that is gone may still be on its way."""
 SAME_EPISODE = ("suite", "task", "episode", "seed", "max_steps")
 
 
@@ -24,7 +27,8 @@ class ReplayNode(Node):
     """Answers the image of the bridge's step n with the bag's command of step n.
 
     Raises:
-        BagError: the bag cannot be read or holds no commands, or the bridge runs another episode than the recorded.
+        BagError: the bag cannot be read or holds no commands, or the bridge runs another episode than the recorded, or
+            it leaves before the end.
     """
 
     def __init__(self) -> None:
@@ -43,14 +47,19 @@ class ReplayNode(Node):
         self._image: Image | None = None
         self._status: EpisodeStatus | None = None
         self._publisher = self.create_publisher(EndEffectorCommand, "ee_command", qos.COMMAND)
-        self.create_subscription(EpisodeStatus, "episode_status", self._on_status, qos.LATCHED)
+        self._statuses = self.create_subscription(EpisodeStatus, "episode_status", self._on_status, qos.LATCHED)
         self.create_subscription(Image, "image", self._on_image, qos.IMAGE)
 
     def run(self) -> None:
         """Answer images until the bridge says that its episode is over."""
         self.get_logger().info(f"{len(self._commands)} recorded commands; waiting for the bridge's first image")
+        last_seen = time.monotonic()
         while self._status is None or not self._status.done:
             rclpy.spin_once(self, timeout_sec=0.1)
+            if self._status is None or self.count_publishers(self._statuses.topic_name) > 0:
+                last_seen = time.monotonic()
+            elif time.monotonic() - last_seen > FAREWELL:
+                raise BagError(f"the bridge left after {self._played} commands, before its episode was over")
         self.get_logger().info(f"played {self._played} of {len(self._commands)} commands")
 
     def _on_status(self, status: EpisodeStatus) -> None:
