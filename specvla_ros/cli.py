@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn, Optional
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from specvla_ros.errors import SpecVLAError
 from specvla_ros.policy import MAX_THRESHOLD
@@ -127,7 +128,7 @@ def main() -> NoReturn:
     try:
         app()
     except SpecVLAError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)
     sys.exit(0)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 from dataclasses import dataclass
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -55,7 +57,7 @@ def print_findings(findings: list[Finding], console: Console) -> None:
     table = Table("", "what", "found", "what to do", title="specvla doctor")
     for finding in findings:
         mark = "[green]ok[/]" if finding.ok else "[red]missing[/]" if finding.required else "[yellow]absent[/]"
-        table.add_row(mark, finding.name, finding.found, "" if finding.ok else finding.advice)
+        table.add_row(mark, finding.name, escape(finding.found), "" if finding.ok else escape(finding.advice))
     console.print(table)
 
 
@@ -118,6 +120,9 @@ def _middleware() -> Finding:
 
 
 def _rendering() -> Finding:
+    """Whether MuJoCo draws; it comes with LIBERO."""
+    if importlib.util.find_spec("mujoco") is None:
+        return Finding("rendering", False, "not tried: MuJoCo is not installed", "comes with LIBERO")
     from specvla_ros.sim.render_check import render_check
 
     works, found = render_check()
