@@ -242,6 +242,7 @@ class LiberoBridge(Node):
 
     def _send_image(self, frame: Frame, stamp: int) -> None:
         assert frame.image is not None
+        self._log.image_stamped(stamp)
         time_message = Time(nanoseconds=stamp).to_msg()
         if self._clock_publisher:
             self._clock_publisher.publish(Clock(clock=time_message))
@@ -251,10 +252,9 @@ class LiberoBridge(Node):
             self._wrist_images.publish(wrist)
         message = rgb_to_image(frame.image)
         message.header.stamp, message.header.frame_id = time_message, "camera"
-        self._send_status(frame, stamp)
-        self._log.image_stamped(stamp)
         self._images.publish(message)
         self._record("/image", stamp, message)
+        self._send_status(frame, stamp)
 
     def _send_status(self, frame: Frame, stamp: int) -> None:
         """Where the episode stands, under the stamp of the image that shows it."""
