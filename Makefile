@@ -11,6 +11,9 @@ SOURCES := setup.py pyproject.toml CMakeLists.txt package.xml constraints.txt re
 TORCH ?= torch==2.13.0
 TORCH_ARGS ?= $(shell scripts/torch_index)
 
+# .venv has its own ROS 2; a sourced one must not reach into it.
+unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH PYTHONPATH
+
 .PHONY: demo test lint venv clean
 
 demo: $(STAMP)
@@ -31,7 +34,7 @@ $(STAMP): $(SOURCES)
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet $(TORCH_ARGS) "$(TORCH)"
 	$(VENV)/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-libero.txt
-	$(VENV)/bin/python scripts/build_requirements | xargs -d '\n' $(VENV)/bin/python -m pip install --quiet
+	$(VENV)/bin/python scripts/build_requirements | xargs -d '\n' $(VENV)/bin/python -m pip install --quiet --constraint constraints.txt
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --no-build-isolation -e ".[ros,sim,test]"
 	touch $(STAMP)
 

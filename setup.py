@@ -41,13 +41,13 @@ def install_tree() -> Path:
     for name in (NAME, "msg", "launch", "config", "scripts"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     shutil.rmtree(source / NAME / "msg", ignore_errors=True)
-    # In an isolated build the ROS 2 wheels live in pip's overlay, beside the packages that sys.path names.
-    prefixes = dict.fromkeys([*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), *wheel_prefixes()])
-    prefix_path = [prefix for prefix in prefixes if prefix]
+    sourced = sourced_prefixes()
+    prefix_path = sourced or wheel_prefixes()
+    python_path = [*python_folders(sourced), *filter(None, sys.path)]
     environment = {
         **os.environ,
         "AMENT_PREFIX_PATH": os.pathsep.join(prefix_path),
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "PYTHONPATH": os.pathsep.join(python_path),
     }
     configure = [
         "cmake",
@@ -70,11 +70,33 @@ def install_tree() -> Path:
     return install
 
 
+def sourced_prefixes() -> list[str]:
+    """The sourced ROS 2, where there is one that can generate messages: it is used alone, never mixed with wheels."""
+    prefixes = [prefix for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
+    if not any((Path(prefix) / "share" / "rosidl_default_generators").is_dir() for prefix in prefixes):
+        return []
+    if not python_folders(prefixes):
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise SystemExit(
+            f"the sourced ROS 2 ({os.pathsep.join(prefixes)}) has no packages for Python {version}: install with its "
+            "own Python, or unset AMENT_PREFIX_PATH to build on the ROS 2 wheels"
+        )
+    return prefixes
+
+
+def python_folders(prefixes: list[str]) -> list[str]:
+    """Where ROS 2 prefixes keep their Python packages. pip's isolation takes the sourced PYTHONPATH away."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    layouts = (f"lib/{version}/site-packages", f"local/lib/{version}/dist-packages")
+    folders = [Path(prefix) / layout for prefix in prefixes for layout in layouts]
+    return [str(folder) for folder in folders if folder.is_dir()]
+
+
 def wheel_prefixes() -> list[str]:
-    """Environments on sys.path that hold an ament index."""
+    """Environments on sys.path that hold an ament index; in an isolated build that is pip's overlay."""
     prefixes = [sysconfig.get_path("data")]
     prefixes += [str(Path(path).parents[2]) for path in sys.path if len(Path(path).parents) > 2]
-    return [prefix for prefix in prefixes if (Path(prefix) / "share" / "ament_index").is_dir()]
+    return [prefix for prefix in dict.fromkeys(prefixes) if (Path(prefix) / "share" / "ament_index").is_dir()]
 
 
 def python_package(tree: Path) -> Path:

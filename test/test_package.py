@@ -41,6 +41,47 @@ def test_the_share_folder_holds_config_launch_and_messages() -> None:
         assert (folder / "msg" / "DecodeStats.msg").is_file()
 
 
+def check_system(folder: Path, **commands: str) -> subprocess.CompletedProcess[str]:
+    """Run the set-up's check with some of the system's commands replaced by shell scripts."""
+    for name, script in commands.items():
+        (folder / name.replace("_", "-")).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name.replace("_", "-")).chmod(0o755)
+    path = f"{folder}:/usr/local/bin:/usr/bin:/bin"
+    return subprocess.run(
+        [str(ROOT / "scripts" / "check_system"), sys.executable], env={"PATH": path}, capture_output=True, text=True
+    )
+
+
+def test_an_old_python_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    old = tmp_path / "python3.9"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    command = [str(ROOT / "scripts" / "check_system"), str(old)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "Python 3.10 or newer is needed" in result.stderr
+
+
+def test_another_processor_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    result = check_system(tmp_path, uname="echo aarch64")
+    assert result.returncode == 1
+    assert "x86_64 only, and this is aarch64" in result.stderr
+
+
+def test_without_the_rights_to_install_the_administrators_command_is_named(tmp_path: Path) -> None:
+    result = check_system(tmp_path, ldconfig="exit 0", id="echo 1000", sudo="exit 1", apt_get="echo never >&2")
+    assert result.returncode == 1
+    assert "an administrator, who types: apt-get install" in result.stderr
+    assert "libegl1" in result.stderr
+    assert "never" not in result.stderr
+
+
+def test_with_the_rights_what_is_missing_is_installed(tmp_path: Path) -> None:
+    result = check_system(tmp_path, ldconfig="exit 0", id="echo 0", apt_get='echo "apt-get $*" >&2')
+    assert result.returncode == 0
+    assert re.search(r"apt-get install .* libegl1 ", result.stderr)
+
+
 def test_colcon_builds_the_same_tree(tmp_path: Path) -> None:
     """Against the ROS 2 that runs the tests, whichever it is; a workspace with a copy of the tree."""
     colcon = shutil.which("colcon") or shutil.which("colcon", path=str(Path(sys.executable).parent))
