@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Optional
@@ -96,6 +97,53 @@ def act(
         },
         json_file,
     )
+
+
+@app.command("eval")
+def evaluate(
+    suite: Annotated[str, typer.Option(help="LIBERO suite.")] = "libero_spatial",
+    task: Annotated[
+        Optional[list[int]], typer.Option(help="Index of a task in its suite, once for each; none: all.")  # noqa: UP045
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, max=50, help="Initial states of each task, the first ones.")] = 20,
+    checkpoint: Checkpoint = "",
+    draft: Draft = "none",
+    threshold: Threshold = 0,
+    fast_rendering: Annotated[
+        bool, typer.Option(help="The picture the policy was trained with; a published checkpoint knows the stock one.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Processes, each with its own model; 0: one for each core.")] = 0,
+    output: Annotated[
+        Path, typer.Option(help="Folder for results; started again with the same options it goes on there.")
+    ] = Path("runs/eval"),
+    videos: Annotated[int, typer.Option(min=0, help="Film so many episodes of each task.")] = 0,
+    json_file: Json = None,
+) -> None:
+    """Success rate, steps and tokens per forward on a LIBERO suite, by OpenVLA's protocol and without ROS."""
+    from specvla_ros.evaluation.evaluate import evaluate as run_evaluation
+    from specvla_ros.evaluation.options import EvaluationOptions
+    from specvla_ros.evaluation.tables import summarise, summary_dict, terminal_table, write_summary
+
+    options = EvaluationOptions(
+        suite=suite,
+        output=output,
+        tasks=tuple(task or ()),
+        trials=trials,
+        checkpoint=checkpoint,
+        draft=draft,
+        threshold=threshold,
+        fast_rendering=fast_rendering,
+        workers=workers or os.cpu_count() or 1,
+        videos=videos,
+    )
+    console = Console(stderr=json_file is not None and str(json_file) == "-")
+    if not checkpoint:
+        console.print("[yellow]The model is a small one with random weights; its actions mean nothing.[/]")
+    summaries = summarise(run_evaluation(options, console))
+    write_summary(summaries, output)
+    console.print(terminal_table(summaries))
+    console.print(f"episodes, summary.json and summary.md: {output}", highlight=False, soft_wrap=True)
+    write_json(summary_dict(summaries), json_file)
 
 
 @app.command()

@@ -27,3 +27,7 @@ class SimulationError(SpecVLAError):
 
 class BagError(SpecVLAError):
     """A recorded bag cannot be written or read, or does not fit what it is played to."""
+
+
+class DataError(SpecVLAError):
+    """Training data is missing, incomplete or not in the layout that is read."""

@@ -170,21 +170,89 @@ class LiberoEnvironment:
             raise ConfigurationError(
                 f"episode {episode} does not exist; the task has episodes 0 to {self.episodes - 1}"
             )
+        return self._reset(seed, self._states[episode])
+
+    def reset_randomly(self, seed: int) -> Frame:
+        """Put objects, fixtures and arm where the scene's own randomisation draws them, and let the scene settle.
+
+        The benchmark's initial states were drawn by the same rule but are never met: they are for evaluation only.
+        """
+        # LIBERO places objects by where the fixtures' regions are before the fixtures move, which is right in a fresh
+        # model only, where every fixture stands at the origin.
+        model = self._environment.sim.model
+        for fixture in self._environment.env.fixtures_dict.values():
+            body = model.body_name2id(fixture.root_body)
+            model.body_pos[body], model.body_quat[body] = np.zeros(3), np.array([1.0, 0.0, 0.0, 0.0])
+        return self._reset(seed, None)
+
+    def _reset(self, seed: int | None, state: NDArray[np.float64] | None) -> Frame:
         environment = self._environment
         if seed is not None:
-            environment.seed(seed)  # numpy's global generator, from which LIBERO draws the fixtures' positions
+            environment.seed(seed)  # numpy's global generator, from which LIBERO draws every random position
         self._image_wanted = False
         environment.reset()
         # What a reset leaves behind, and what would make the next steps depend on the last episode.
         environment.sim.data._data.qacc_warmstart[:] = 0.0
         gripper = environment.robots[0].gripper
         gripper.current_action = np.zeros_like(gripper.current_action)
-        environment.set_init_state(self._states[episode])
+        if state is not None:
+            environment.set_init_state(state)
         for left in reversed(range(SETTLING_STEPS)):
             self._image_wanted = left == 0
             environment.step(np.array(SETTLING_ACTION))
         self._steps = 0
         return self._frame(success=False)
+
+    @property
+    def goal(self) -> tuple[tuple[str, ...], ...]:
+        """What solves the task, as its scene file says: predicates with the names of objects and places."""
+        return tuple(tuple(predicate) for predicate in self._environment.env.parsed_problem["goal_state"])
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """Names of the movable objects."""
+        return tuple(self._environment.env.objects_dict)
+
+    def initial_place(self, name: str) -> str:
+        """The region or object on or in which the scene file puts an object; empty where it says nothing."""
+        predicates = self._environment.env.parsed_problem["initial_state"]
+        return next((place for relation, *names in predicates for thing, place in [names[:2]] if thing == name), "")
+
+    def position(self, name: str) -> NDArray[np.float64]:
+        """(3,) metres in the world: an object's or fixture's origin, or the centre of a named region."""
+        world, data = self._environment.env, self._environment.sim.data
+        if name in world.obj_body_id:
+            return data.body_xpos[world.obj_body_id[name]].copy()
+        return data.get_site_xpos(name).copy()
+
+    def bounds(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Lowest and highest corner, (3,) metres each, of the box along the world's axes around an object's shapes."""
+        import mujoco
+
+        world, model, data = self._environment.env, self._environment.sim.model, self._environment.sim.data
+        root = world.obj_body_id[name]
+        geoms = np.flatnonzero((model.body_rootid[model.geom_bodyid] == root) & (model.geom_contype != 0))
+        reach = []
+        for geom in geoms:
+            size = model.geom_size[geom]
+            if model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_CYLINDER:
+                size = size[[0, 0, 1]]
+            reach.append(np.abs(data.geom_xmat[geom].reshape(3, 3)) @ size)
+        centres = data.geom_xpos[geoms]
+        return (centres - reach).min(axis=0), (centres + reach).max(axis=0)
+
+    def image_point(self, position: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(2,) column and row at which a (3,) point of the world is seen in the upright camera image.
+
+        Both are fractions of the image's width and height; outside 0..1 the point is out of sight.
+        """
+        simulator = self._environment.sim
+        camera = simulator.model.camera_name2id(CAMERA)
+        rotation = simulator.data.cam_xmat[camera].reshape(3, 3)
+        right, up, backward = rotation.T @ (position - simulator.data.cam_xpos[camera])
+        scale = 0.5 / np.tan(np.radians(simulator.model.cam_fovy[camera]) / 2.0)
+        # LIBERO turns its pictures by half a turn where a mirror about the horizon would do: left and right are swapped.
+        return np.array([0.5 + scale * right / backward, 0.5 + scale * up / backward])
 
     def step(self, values: NDArray[np.float64], render: bool = True) -> Frame:
         """One control step of 50 ms. A solved scene can be stepped on; `success` then says whether it still is solved.

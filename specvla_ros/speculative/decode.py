@@ -58,10 +58,22 @@ class SpeculativeDecoder:
             DecodeError: the model's logits are not finite.
         """
         stopwatch = stopwatch or Stopwatch(self.target.device)
+        self._require_room(input_ids)
+        with stopwatch.phase("vision"):
+            patches = self.target.project_image(pixel_values)
+        return self.decode_patches(input_ids, patches, thresholds, stopwatch)
+
+    @torch.inference_mode()
+    def decode_patches(
+        self, input_ids: Tensor, patches: Tensor, thresholds: Thresholds, stopwatch: Stopwatch | None = None
+    ) -> tuple[list[int], DecodeStats]:
+        """`decode` from the (256, hidden) projected patches of an image that was seen before."""
+        stopwatch = stopwatch or Stopwatch(self.target.device)
+        self._require_room(input_ids)
         prefix = self._prefix
         accepted_per_round: list[int] = []
         distances = [0]
-        self._prefill(input_ids, pixel_values, stopwatch)
+        self._prefill(input_ids, patches, stopwatch)
         limits = torch.tensor((*thresholds, 0), device=self.target.device)
         while (left := ACTION_LENGTH - len(prefix.tokens)) > 0:
             with stopwatch.phase("draft"):
@@ -80,16 +92,17 @@ class SpeculativeDecoder:
         )
         return prefix.tokens, stats
 
-    def _prefill(self, input_ids: Tensor, pixel_values: Tensor, stopwatch: Stopwatch) -> None:
+    def _require_room(self, input_ids: Tensor) -> None:
+        """Refuse a prompt that the cache cannot hold, before anything is computed."""
+        longest = self._capacity - PATCHES - ACTION_LENGTH
+        if len(input_ids) > longest:
+            raise ConfigurationError(
+                f"the prompt has {len(input_ids)} tokens; at most {longest} fit: shorten the instruction"
+            )
+
+    def _prefill(self, input_ids: Tensor, patches: Tensor, stopwatch: Stopwatch) -> None:
         """Read image and prompt; the first action token comes with it."""
         length = len(input_ids) + PATCHES
-        if length + ACTION_LENGTH > self._capacity:
-            raise ConfigurationError(
-                f"the prompt has {len(input_ids)} tokens; at most {self._capacity - PATCHES - ACTION_LENGTH} fit: "
-                "shorten the instruction"
-            )
-        with stopwatch.phase("vision"):
-            patches = self.target.project_image(pixel_values)
         with stopwatch.phase("prefill"):
             embeddings = self.target.embed_prompt(input_ids.to(self.target.device), patches)
             self._cache.truncate(0)

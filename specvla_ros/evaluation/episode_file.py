@@ -1,0 +1,101 @@
+"""Results of episodes on the disk, one JSON line each, so that a killed evaluation goes on where it was."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from specvla_ros.errors import ConfigurationError
+from specvla_ros.evaluation.rollout import EpisodeResult
+
+EPISODES, OPTIONS = "episodes.jsonl", "options.json"
+
+
+class EpisodeFile:
+    """Reads what is there and appends to it; one evaluation at a time.
+
+    Args:
+        folder: made when it does not exist.
+        conditions: what the results depend on; must be what the folder's earlier results were made under.
+
+    Raises:
+        ConfigurationError: other conditions, another evaluation is writing there, or a line is no episode's result.
+    """
+
+    def __init__(self, folder: Path, conditions: Mapping[str, Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / EPISODES
+        self._file = self.path.open("a+b")
+        try:
+            self._lock()
+            _require_same(folder / OPTIONS, conditions)
+            self.results = self._read()
+        except ConfigurationError:
+            self._file.close()
+            raise
+
+    def append(self, result: EpisodeResult) -> None:
+        """Write one more; it is on the file system, and survives this process, when this returns."""
+        self._file.write(json.dumps(result.to_dict()).encode() + b"\n")
+        self._file.flush()
+        self.results.append(result)
+
+    def __enter__(self) -> EpisodeFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigurationError(
+                f"another evaluation is writing to {self.path}; wait for it or choose another output folder"
+            ) from error
+
+    def _read(self) -> list[EpisodeResult]:
+        self._file.seek(0)
+        *lines, unfinished = self._file.read().split(b"\n")
+        if unfinished:
+            # The process was killed while it wrote; the next line must not be joined to this.
+            self._file.truncate(self.path.stat().st_size - len(unfinished))
+        return [self._parse(line, number) for number, line in enumerate(lines, start=1)]
+
+    def _parse(self, line: bytes, number: int) -> EpisodeResult:
+        try:
+            return EpisodeResult.from_dict(json.loads(line))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigurationError(
+                f"line {number} of {self.path} is not an episode's result ({error}); delete the line to run it again"
+            ) from error
+
+
+def _require_same(path: Path, conditions: Mapping[str, Any]) -> None:
+    """Compare with the conditions saved at `path`; save them where there are none."""
+    if not path.exists():
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(conditions, indent=2) + "\n")
+        os.replace(partial, path)
+        return
+    try:
+        saved = dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"{path} cannot be read ({error}); choose another output folder") from error
+    differing = [
+        f"{name} is {saved.get(name)!r} there and {conditions.get(name)!r} now"
+        for name in {**saved, **conditions}
+        if saved.get(name) != conditions.get(name)
+    ]
+    if differing:
+        raise ConfigurationError(
+            f"{path.parent} holds episodes of another evaluation: {'; '.join(differing)}; choose another output "
+            "folder, or delete this one"
+        )

@@ -1,0 +1,74 @@
+"""Runs the episodes that are not finished yet and keeps every result."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from specvla_ros.errors import ConfigurationError
+from specvla_ros.evaluation.episode_file import EpisodeFile
+from specvla_ros.evaluation.options import EvaluationOptions
+from specvla_ros.evaluation.rig import Rig
+from specvla_ros.evaluation.rollout import EpisodeResult
+from specvla_ros.evaluation.schedule import Job
+from specvla_ros.evaluation.worker import play_all
+from specvla_ros.sim.libero import Task
+
+INITIAL_STATES = 50
+"""Fixed initial states of every LIBERO task."""
+
+
+def evaluate(options: EvaluationOptions, console: Console, rig: Rig | None = None) -> list[EpisodeResult]:
+    """Results of all the episodes that the options ask for, by task and episode; those on the disk are not run again.
+
+    Raises:
+        ConfigurationError: no such suite, task or initial state, or the output folder holds another evaluation.
+        CheckpointError: the checkpoint or the draft cannot be used.
+        SimulationError: LIBERO is not installed, cannot render, or a process died.
+    """
+    rig = rig or Rig()
+    tasks = _chosen(rig.tasks(options), options)
+    wanted = [Job(task.index, episode) for task in tasks for episode in range(options.trials)]
+    with EpisodeFile(options.output, options.conditions()) as file:
+        finished = {Job(result.task, result.episode): result for result in file.results}
+        results = {job: finished[job] for job in wanted if job in finished}
+        if results:
+            console.print(
+                f"{len(results)} of {len(wanted)} episodes are finished already in {file.path}", soft_wrap=True
+            )
+        left = [job for job in wanted if job not in results]
+        with _progress(console) as progress, closing(play_all(rig, options, tasks, left)) as played:
+            description = _success_rate(list(results.values())) if results else "the first episodes"
+            bar = progress.add_task(description, total=len(wanted), completed=len(results))
+            for result in played:
+                file.append(result)
+                results[Job(result.task, result.episode)] = result
+                progress.update(bar, completed=len(results), description=_success_rate(list(results.values())))
+    return [results[job] for job in wanted]
+
+
+def _chosen(tasks: list[Task], options: EvaluationOptions) -> list[Task]:
+    absent = [index for index in options.tasks if not 0 <= index < len(tasks)]
+    if absent:
+        raise ConfigurationError(f"task {absent[0]} does not exist; {options.suite} has tasks 0 to {len(tasks) - 1}")
+    if options.trials > INITIAL_STATES:
+        raise ConfigurationError(f"trials is {options.trials}; a task has {INITIAL_STATES} initial states")
+    return [task for task in tasks if not options.tasks or task.index in options.tasks]
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def _success_rate(results: list[EpisodeResult]) -> str:
+    solved = sum(result.success for result in results)
+    return f"{solved} of {len(results)} solved, {solved / len(results):.0%}"

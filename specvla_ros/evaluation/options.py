@@ -1,0 +1,74 @@
+"""What an evaluation runs, and which of it decides its results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from specvla_ros.errors import ConfigurationError
+from specvla_ros.policy import expand_thresholds
+from specvla_ros.untrained import untrained_checkpoint
+from specvla_ros.vla.checkpoint import resolve_checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationOptions:
+    """Options of an evaluation.
+
+    Attributes:
+        suite: of LIBERO.
+        output: folder of the episodes' results, the summary and the videos.
+        tasks: indices in the suite; empty is all of them.
+        trials: initial states 0 .. trials - 1 of each task, of 50.
+        checkpoint, draft, threshold: see `specvla_ros.load_policy`; the empty checkpoint is the untrained one.
+        fast_rendering: for a policy that was trained with it; a published checkpoint needs the stock picture.
+        image_size: height and width of the camera image in pixels.
+        workers: processes, each with a policy and a scene of its own.
+        videos: so many episodes of each task are filmed, the first ones.
+    """
+
+    suite: str
+    output: Path
+    tasks: tuple[int, ...] = ()
+    trials: int = 20
+    checkpoint: str = ""
+    draft: str = "none"
+    threshold: int = 0
+    fast_rendering: bool = False
+    image_size: int = 256
+    workers: int = 1
+    videos: int = 0
+
+    def __post_init__(self) -> None:
+        expand_thresholds(self.threshold)
+        for name, least in (("trials", 1), ("workers", 1), ("videos", 0)):
+            if getattr(self, name) < least:
+                raise ConfigurationError(f"{name} is {getattr(self, name)}; expected at least {least}")
+
+    @property
+    def checkpoint_directory(self) -> Path:
+        """Where the checkpoint lies; a hub name is downloaded, the untrained model made, the first time."""
+        return (resolve_checkpoint(self.checkpoint) if self.checkpoint else untrained_checkpoint()).resolve()
+
+    def conditions(self) -> dict[str, Any]:
+        """What an episode's result depends on; which episodes are run, and by how many workers, is no part of it."""
+        directory = self.checkpoint_directory
+        drafts = [Path(name.strip()).expanduser() for name in self.draft.split("+")]
+        return {
+            "suite": self.suite,
+            "checkpoint": str(directory),
+            "draft": self.draft,
+            "threshold": self.threshold,
+            "fast_rendering": self.fast_rendering,
+            "image_size": self.image_size,
+            # Training writes to the same folder again and again.
+            "weights": _last_written([directory, *drafts]),
+        }
+
+
+def _last_written(directories: list[Path]) -> str:
+    """UTC time of the newest weights in the directories; a name that is no directory has none."""
+    times = [file.stat().st_mtime for directory in directories for file in directory.glob("*.safetensors")]
+    return datetime.fromtimestamp(max(times, default=0.0), timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,140 @@
+"""Processes that play episodes, each with a policy and a scene of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Generator, Sequence
+from contextlib import closing, suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+from specvla_ros.errors import SimulationError, SpecVLAError
+from specvla_ros.evaluation.options import EvaluationOptions
+from specvla_ros.evaluation.rig import Rig
+from specvla_ros.evaluation.rollout import Environment, EpisodeResult, run_episode
+from specvla_ros.evaluation.schedule import Job, Schedule
+from specvla_ros.sim.libero import CONTROL_RATE, Frame, Task
+
+SEED = 0
+"""The same for every episode, so that a result depends neither on order nor on the number of workers."""
+STOP_SECONDS = 10.0
+
+
+def play_all(
+    rig: Rig, options: EvaluationOptions, tasks: Sequence[Task], jobs: Sequence[Job]
+) -> Generator[EpisodeResult, None, None]:
+    """Results as they come, from as many processes as the options say; ends them whatever happens.
+
+    Raises:
+        SpecVLAError: what a worker met.
+        SimulationError: a worker died.
+    """
+    # A forked process would share the parent's OpenGL and torch threads.
+    context = multiprocessing.get_context("spawn")
+    schedule = Schedule(jobs)
+    processes: dict[Connection, SpawnProcess] = {}
+    playing: dict[Connection, Job] = {}
+    try:
+        for _ in range(min(options.workers, len(jobs))):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=work, args=(theirs, rig, options, tasks), daemon=True)
+            process.start()
+            theirs.close()  # so that the worker's death ends the connection
+            processes[ours] = process
+        for connection in processes:
+            job = schedule.next(None)
+            assert job is not None, "there are no more workers than jobs"
+            _hand(connection, job)
+            playing[connection] = job
+        while playing:
+            for connection in [one for one in wait(list(playing)) if isinstance(one, Connection)]:
+                yield _receive(connection, processes[connection])
+                job = schedule.next(playing.pop(connection))
+                _hand(connection, job)
+                if job is not None:
+                    playing[connection] = job
+        for process in processes.values():
+            process.join(STOP_SECONDS)
+    finally:
+        for process in processes.values():
+            process.terminate()
+            process.join(STOP_SECONDS)
+
+
+def _hand(connection: Connection, job: Job | None) -> None:
+    """Send a job; a worker that died is noticed where its answer is read."""
+    with suppress(BrokenPipeError):
+        connection.send(job)
+
+
+def _receive(connection: Connection, process: SpawnProcess) -> EpisodeResult:
+    try:
+        answer = connection.recv()
+    except (EOFError, ConnectionResetError) as error:
+        process.join(STOP_SECONDS)
+        raise SimulationError(
+            f"an evaluation process ended with exit code {process.exitcode}; its last words are above. Finished "
+            "episodes are kept; when memory ran out, use fewer workers"
+        ) from error
+    if isinstance(answer, SpecVLAError):
+        raise answer
+    return answer
+
+
+def work(connection: Connection, rig: Rig, options: EvaluationOptions, tasks: Sequence[Task]) -> None:
+    """A worker process: jobs in, results or one error out, until None comes or the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends its workers
+    try:
+        with closing(Player(rig, options, tasks)) as player:
+            while (job := connection.recv()) is not None:
+                connection.send(player.play(job))
+    except SpecVLAError as error:
+        connection.send(error)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass
+
+
+class Player:
+    """A policy, and the scene of the last task it played.
+
+    Images are rendered by the thread that plays: a scene's render context belongs to the thread that made it.
+    """
+
+    def __init__(self, rig: Rig, options: EvaluationOptions, tasks: Sequence[Task]) -> None:
+        self._rig = rig
+        self._options = options
+        self._tasks = {task.index: task for task in tasks}
+        self._policy = rig.load_policy(options)
+        self._environment: Environment | None = None
+        self._task: Task | None = None
+
+    def play(self, job: Job) -> EpisodeResult:
+        """One episode, filmed when it is one of the task's first."""
+        task = self._tasks[job.task]
+        environment = self._scene(task)
+        if job.episode >= self._options.videos:
+            return run_episode(self._policy, environment, task, job.episode, SEED)
+        from specvla_ros.sim.video import VideoWriter
+
+        path = self._options.output / "videos" / f"{task.suite}_task{task.index:02d}_episode{job.episode:02d}.mp4"
+        with VideoWriter(path, CONTROL_RATE) as video:
+
+            def film(frame: Frame) -> None:
+                assert frame.image is not None
+                state = "solved" if frame.success else f"step {frame.step}"
+                video.write(frame.image, f"{task.language} | {state}")
+
+            return run_episode(self._policy, environment, task, job.episode, SEED, on_frame=film)
+
+    def close(self) -> None:
+        """Free the scene."""
+        if self._environment is not None:
+            self._environment.close()
+            self._environment = None
+
+    def _scene(self, task: Task) -> Environment:
+        if self._environment is None or self._task != task:
+            self.close()  # first: two scenes would need twice the memory
+            self._environment, self._task = self._rig.create_environment(self._options, task), task
+        return self._environment

@@ -1,0 +1,191 @@
+"""Accept lengths: how many tokens a target forward brings, by draft and by threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor
+
+from specvla_ros.errors import DataError
+from specvla_ros.policy import ACTION_LENGTH, expand_thresholds
+from specvla_ros.runtime import CAPACITY, load_policy
+from specvla_ros.speculative.build import TreeConfig, build_drafter
+from specvla_ros.speculative.decode import SpeculativeDecoder
+from specvla_ros.speculative.eagle import EagleDrafter, EagleHead
+from specvla_ros.training.demonstrations import demonstration_files, read_demonstrations
+from specvla_ros.training.regenerated import VALIDATION_EVERY, RegeneratedFrames, is_held_out
+from specvla_ros.vla.checkpoint import resolve_checkpoint
+from specvla_ros.vla.images import prepare_image, processor_pixels
+from specvla_ros.vla.model import OpenVLA
+from specvla_ros.vla.prompt import PromptTokenizer
+
+Seen = tuple[Tensor, Tensor]
+"""What an action is decoded from: (n,) prompt ids and (256, hidden) projected patches."""
+VALIDATION_THRESHOLDS = (0, 3, 9)
+"""Strict, and relaxed as far as the suites bear it."""
+
+
+@dataclass(slots=True)
+class AcceptLength:
+    """What decoding `frames` actions with one draft at one threshold cost.
+
+    Attributes:
+        threshold: bins, for the six motion dimensions; the gripper is exact.
+        forwards: of the target, the prefills included.
+        deviation: sum over all tokens of the distance in bins from the target's argmax.
+    """
+
+    draft: str
+    threshold: int
+    frames: int = 0
+    forwards: int = 0
+    deviation: int = 0
+
+    @property
+    def tokens_per_forward(self) -> float:
+        """The published accept length; 1 without a draft, at most 3.5: a prefill and one verification."""
+        return ACTION_LENGTH * self.frames / self.forwards
+
+    @property
+    def mean_deviation(self) -> float:
+        """Bins by which a token is off the target's answer, on average."""
+        return self.deviation / (ACTION_LENGTH * self.frames)
+
+    def to_dict(self) -> dict[str, str | int | float]:
+        """For JSON."""
+        return {
+            "draft": self.draft,
+            "threshold": self.threshold,
+            "frames": self.frames,
+            "forwards": self.forwards,
+            "tokens_per_forward": self.tokens_per_forward,
+            "mean_deviation": self.mean_deviation,
+        }
+
+
+def measure_accept_lengths(
+    target_checkpoint: str,
+    drafts: Sequence[str],
+    thresholds: Sequence[int],
+    demonstrations: Sequence[Path],
+    frames: int,
+    device: str = "auto",
+) -> list[AcceptLength]:
+    """Act through whole held-out episodes, frame after frame as a robot sees them, until `frames` are done.
+
+    The steps where the demonstration does not move are left out, as in the target's training. Each draft forgets its
+    last actions between episodes. The episodes are spread over the tasks.
+
+    Args:
+        drafts: names as `load_policy` takes them.
+        thresholds: bins, for the six motion dimensions.
+
+    Raises:
+        DataError: there are no held-out episodes.
+    """
+    target = load_policy(target_checkpoint, device=device).decoder.target
+    tokenizer = PromptTokenizer(resolve_checkpoint(target_checkpoint))
+    decoders = {
+        name: SpeculativeDecoder(target, build_drafter(name, target, CAPACITY, TreeConfig()), capacity=CAPACITY)
+        for name in drafts
+    }
+    rows = [AcceptLength(name, threshold) for name in drafts for threshold in thresholds]
+    episodes = _held_out_episodes(target, tokenizer, demonstrations, frames)
+    for episode in track(episodes, "accept lengths", console=Console(stderr=True), transient=True):
+        for row in rows:
+            decoders[row.draft].drafter.reset()
+            decode_frames(decoders[row.draft], episode, row)
+    if not rows or not rows[0].frames:
+        raise DataError(
+            f"no held-out episodes (every {VALIDATION_EVERY}th of a file) or no drafts; record more demonstrations"
+        )
+    return rows
+
+
+def decode_frames(decoder: SpeculativeDecoder, frames: Iterable[Seen], row: AcceptLength) -> None:
+    """Decode each frame at the row's threshold and add up what it cost."""
+    thresholds = expand_thresholds(row.threshold)
+    for input_ids, patches in frames:
+        _, stats = decoder.decode_patches(input_ids, patches, thresholds)
+        row.frames += 1
+        row.forwards += stats.forwards
+        row.deviation += sum(stats.deviations)
+
+
+def held_out_accept_lengths(
+    target: OpenVLA, head: EagleHead, held_out: RegeneratedFrames, frames: int
+) -> list[AcceptLength]:
+    """Decode held-out frames, evenly spread, with the head as its drafter: strict and relaxed."""
+    copy = EagleHead(head.config).to(target.device)
+    copy.load_state_dict(head.state_dict())
+    tree = TreeConfig()
+    drafter = EagleDrafter(
+        target, copy.to(target.dtype).eval(), capacity=CAPACITY, nodes=tree.nodes, depth=tree.depth, top_k=tree.top_k
+    )
+    decoder = SpeculativeDecoder(target, drafter, capacity=CAPACITY)
+    count = min(frames, len(held_out))
+    rows = [AcceptLength("draft", threshold) for threshold in VALIDATION_THRESHOLDS]
+    for index in range(count):
+        frame = held_out[index * len(held_out) // count]
+        seen = [(frame.input_ids, frame.patches.to(target.device, target.dtype))]
+        for row in rows:
+            decode_frames(decoder, seen, row)
+    return rows
+
+
+def accept_length_table(rows: Sequence[AcceptLength]) -> Table:
+    """For the terminal."""
+    header, *lines = _cells(rows)
+    title = f"tokens per target forward, {rows[0].frames} held-out frames" if rows else None
+    table = Table(*header, title=title)
+    for line in lines:
+        table.add_row(*line)
+    return table
+
+
+def accept_length_markdown(rows: Sequence[AcceptLength]) -> str:
+    """The same as a Markdown table."""
+    header, *lines = _cells(rows)
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [header, rule, *lines]) + "\n"
+
+
+def _cells(rows: Sequence[AcceptLength]) -> list[list[str]]:
+    """A header, then a line a draft with a column a threshold."""
+    thresholds = list(dict.fromkeys(row.threshold for row in rows))
+    found = {(row.draft, row.threshold): row for row in rows}
+    lines = [
+        [draft, *(f"{found[draft, threshold].tokens_per_forward:.2f}" for threshold in thresholds)]
+        for draft in dict.fromkeys(row.draft for row in rows)
+    ]
+    return [["draft", *(f"r = {threshold}" if threshold else "strict" for threshold in thresholds)], *lines]
+
+
+@torch.inference_mode()
+def _held_out_episodes(
+    target: OpenVLA, tokenizer: PromptTokenizer, demonstrations: Sequence[Path], frames: int
+) -> Iterator[list[Seen]]:
+    """Held-out episodes, the first of each file, then the second of each, with `frames` steps in all."""
+    sources = [
+        (demonstration for index, demonstration in enumerate(read_demonstrations(path)) if is_held_out(index))
+        for path in demonstration_files(demonstrations)
+    ]
+    left = frames
+    while sources and left > 0:
+        for source in list(sources):
+            demonstration = next(source, None)
+            if demonstration is None:
+                sources.remove(source)
+                continue
+            if left <= 0:
+                break
+            input_ids = torch.tensor(tokenizer.encode(demonstration.language))
+            images = [demonstration.images[step] for step in demonstration.moving_steps()[:left]]
+            left -= len(images)
+            yield [(input_ids, target.project_image(processor_pixels(prepare_image(i, "libero")))) for i in images]

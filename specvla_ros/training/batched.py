@@ -1,0 +1,144 @@
+"""OpenVLA over a batch with the actions known: what training needs, by the same modules as inference and no cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from specvla_ros.policy import ACTION_LENGTH
+from specvla_ros.vla.config import PATCHES
+from specvla_ros.vla.llama import Attention, DecoderLayer, LlamaModel, rotate
+from specvla_ros.vla.model import OpenVLA
+from specvla_ros.vla.prompt import BOS_ID
+
+Rotation = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherForced:
+    """What the target says of B images when each action token is read after the recorded ones.
+
+    Attributes:
+        logits: (B, 7, 256) of the action tokens, in id order.
+        patches: (B, 256, hidden) projected patches, the language model's input.
+        summary: (B, hidden) feature at the end of the prompt, from which the first action token is predicted.
+    """
+
+    logits: Tensor
+    patches: Tensor
+    summary: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTable:
+    """Every prompt of the data.
+
+    Attributes:
+        ids: (prompts, longest) token ids, BOS first; filled up with BOS behind the prompt's end.
+        lengths: (prompts,) ids that count.
+    """
+
+    ids: Tensor
+    lengths: Tensor
+
+    @classmethod
+    def from_ids(cls, prompts: list[tuple[int, ...]]) -> PromptTable:
+        """Put prompts of different lengths into one table."""
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        ids = torch.full((len(prompts), int(lengths.max())), BOS_ID)
+        for row, prompt in zip(ids, prompts, strict=True):
+            row[: len(prompt)] = torch.tensor(prompt)
+        return cls(ids, lengths)
+
+
+def teacher_forced(
+    target: OpenVLA, pixel_values: Tensor, prompt_ids: Tensor, prompt_lengths: Tensor, action_ids: Tensor
+) -> TeacherForced:
+    """Predict each of the seven action tokens from the image, the prompt and the tokens before it.
+
+    A prompt shorter than the longest is followed at once by the action and only then by filling, so that causal
+    attention keeps the filling from everything that counts, and no mask is needed.
+
+    Args:
+        pixel_values: (B, 6, 224, 224).
+        prompt_ids: (B, p) ids, BOS first; whatever lies behind a prompt's length is not read.
+        prompt_lengths: (B,) ids of each prompt.
+        action_ids: (B, 7) ids of the recorded action.
+    """
+    patches = target.projector(target.vision_backbone(pixel_values))
+    ids = _append_action(prompt_ids, prompt_lengths, action_ids[:, :-1])
+    text = target.embed_tokens(ids)
+    # Autocast made the patches bfloat16; the sums that run through the layers stay in the weights' type.
+    embeddings = torch.cat([text[:, :1], patches.to(text.dtype), text[:, 1:]], dim=1)
+    first = prompt_lengths + PATCHES - 1
+    read = first[:, None] + torch.arange(ACTION_LENGTH, device=first.device)
+    features = read_features(target.language_model.model, embeddings, read)
+    return TeacherForced(target.action_logits(features), patches, features[:, 0])
+
+
+def read_features(model: LlamaModel, embeddings: Tensor, read: Tensor) -> Tensor:
+    """Llama's features at some positions of each sequence, plain causal attention throughout.
+
+    Args:
+        embeddings: (B, n, hidden).
+        read: (B, m) positions to read. The last layer computes queries and feed-forward for these alone.
+
+    Returns:
+        (B, m, hidden) features after the final norm.
+    """
+    positions = torch.arange(embeddings.shape[1], device=embeddings.device)
+    rotation = model.rotary(positions)
+    x = embeddings
+    for layer in model.layers[:-1]:
+        x = _layer(layer, x, rotation)
+    return model.norm(_last_layer(model.layers[-1], x, rotation, read))
+
+
+def _append_action(prompt_ids: Tensor, prompt_lengths: Tensor, action_ids: Tensor) -> Tensor:
+    """(B, p + 6): each prompt followed by its action tokens."""
+    ids = F.pad(prompt_ids, (0, action_ids.shape[1]), value=BOS_ID)
+    places = prompt_lengths[:, None] + torch.arange(action_ids.shape[1], device=ids.device)
+    return ids.scatter(1, places, action_ids)
+
+
+def _layer(layer: nn.Module, x: Tensor, rotation: Rotation) -> Tensor:
+    assert isinstance(layer, DecoderLayer)
+    attention = layer.self_attn
+    normed = layer.input_layernorm(x)
+    keys, values = _keys_values(attention, normed, rotation)
+    queries = rotate(_heads(attention, attention.q_proj(normed)), rotation)
+    mixed = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+    x = x + attention.o_proj(_joined(mixed))
+    return x + layer.mlp(layer.post_attention_layernorm(x))
+
+
+def _last_layer(layer: nn.Module, x: Tensor, rotation: Rotation, read: Tensor) -> Tensor:
+    assert isinstance(layer, DecoderLayer)
+    attention = layer.self_attn
+    normed = layer.input_layernorm(x)
+    keys, values = _keys_values(attention, normed, rotation)
+    cosines, sines = (table[read][:, None] for table in rotation)
+    places = read[:, :, None].expand(-1, -1, x.shape[-1])
+    queries = rotate(_heads(attention, attention.q_proj(normed.gather(1, places))), (cosines, sines))
+    before = torch.arange(x.shape[1], device=x.device) <= read[:, None, :, None]
+    mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=before)
+    x = x.gather(1, places) + attention.o_proj(_joined(mixed))
+    return x + layer.mlp(layer.post_attention_layernorm(x))
+
+
+def _keys_values(attention: Attention, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
+    """(B, n, hidden) to turned keys and values, each (B, heads, n, head_size)."""
+    return rotate(_heads(attention, attention.k_proj(x)), rotation), _heads(attention, attention.v_proj(x))
+
+
+def _heads(attention: Attention, x: Tensor) -> Tensor:
+    """(B, n, hidden) to (B, heads, n, head_size)."""
+    return x.view(*x.shape[:2], attention.heads, -1).transpose(1, 2)
+
+
+def _joined(x: Tensor) -> Tensor:
+    """(B, heads, n, head_size) to (B, n, hidden)."""
+    return x.transpose(1, 2).flatten(2)

@@ -1,0 +1,102 @@
+"""What a small target learns beside its actions: where gripper, object and destination are.
+
+A behaviour-cloning loss alone seldom makes a few million weights look at the right object. This loss does, through
+a head that exists in training only: its weights are in no checkpoint that is shipped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from specvla_ros.training.demonstrations import LANDMARKS
+from specvla_ros.vla.config import IMAGE_SIZE, PATCH_SIZE
+
+GRID = IMAGE_SIZE // PATCH_SIZE
+SIGMA = 0.7
+"""Width of the target around a landmark, in patches."""
+POSITION_SCALE = 10.0
+"""Positions are learned in decimetres, so that the arm's reach spans a few units."""
+
+
+@dataclass(frozen=True, slots=True)
+class LandmarkLosses:
+    """Losses of one batch, and how often the head points right.
+
+    Attributes:
+        pointing: cross-entropy over the patches, averaged over the landmarks in view.
+        positions: smooth L1 of the positions, in decimetres, averaged over the landmarks that are known.
+        accuracy: share of the landmarks in view whose likeliest patch is at most one patch away; NaN without any.
+    """
+
+    pointing: Tensor
+    positions: Tensor
+    accuracy: Tensor
+
+
+class LandmarkHead(nn.Module):
+    """Points at each landmark among the projected patches, and says where it is in the world.
+
+    Args:
+        hidden_size: width of the language model.
+        query_size: width of the queries and keys.
+    """
+
+    def __init__(self, hidden_size: int, query_size: int = 64) -> None:
+        super().__init__()
+        self.queries = nn.Linear(hidden_size, len(LANDMARKS) * query_size)
+        self.keys = nn.Linear(hidden_size, query_size)
+        self.positions = nn.Linear(hidden_size, len(LANDMARKS) * 3)
+
+    def forward(self, summary: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, hidden) and (B, 256, hidden) to (B, 3, 256) logits over patches and (B, 3, 3) positions [dm]."""
+        keys = self.keys(patches)
+        queries = self.queries(summary).unflatten(1, (len(LANDMARKS), -1))
+        logits = queries @ keys.transpose(1, 2) * keys.shape[-1] ** -0.5
+        return logits.float(), self.positions(summary).unflatten(1, (len(LANDMARKS), 3)).float()
+
+    def losses(self, summary: Tensor, patches: Tensor, landmarks: Tensor) -> LandmarkLosses:
+        """Compare with the landmarks (B, 3, 5) of the cropped frames: x, y, z [m], column, row; NaN where unknown."""
+        logits, positions = self(summary, patches)
+        places = landmarks[..., 3:]
+        in_view = ((places >= 0.0) & (places < 1.0)).all(dim=-1)
+        # NaN times a weight of zero stays NaN, so what is unknown is filled before it is weighed.
+        targets = patch_targets(torch.where(in_view[..., None], places, 0.5))
+        entropy = -(targets * F.log_softmax(logits, dim=-1)).sum(dim=-1)
+        wanted = POSITION_SCALE * _relative_positions(landmarks[..., :3])
+        known = wanted.isfinite().all(dim=-1)
+        off = F.smooth_l1_loss(positions, torch.where(known[..., None], wanted, 0.0), reduction="none").mean(dim=-1)
+        near = _patches_apart(logits.argmax(dim=-1), places) <= 1
+        return LandmarkLosses(
+            pointing=_mean_where(entropy, in_view),
+            positions=_mean_where(off, known),
+            accuracy=(near & in_view).sum() / in_view.sum(),
+        )
+
+
+def patch_targets(places: Tensor) -> Tensor:
+    """(..., 2) column and row fractions to (..., 256) Gaussian weights over the patches, row by row; the sum is 1."""
+    centres = torch.arange(GRID, device=places.device) + 0.5
+    distance = (places[..., None] * GRID - centres) / SIGMA
+    columns, rows = (torch.softmax(-0.5 * distance[..., axis, :].square(), dim=-1) for axis in (0, 1))
+    return (rows[..., :, None] * columns[..., None, :]).flatten(-2)
+
+
+def _relative_positions(positions: Tensor) -> Tensor:
+    """(B, 3, 3) world positions to: the gripper's, then object and destination as seen from it."""
+    gripper = positions[:, :1]
+    return torch.cat([gripper, positions[:, 1:] - gripper], dim=1)
+
+
+def _patches_apart(chosen: Tensor, places: Tensor) -> Tensor:
+    """Larger of the column and row distance, in patches, between patch numbers and places (..., 2)."""
+    cells = torch.stack([chosen % GRID, chosen // GRID], dim=-1)
+    return (cells - (places * GRID).floor()).abs().amax(dim=-1)
+
+
+def _mean_where(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of the values under the mask; 0 when it is empty."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)

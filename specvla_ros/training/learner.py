@@ -1,0 +1,107 @@
+"""What is trained: the target with its landmark head, the losses, and how good it is on frames it never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from specvla_ros.policy import ACTION_DIMENSIONS
+from specvla_ros.training.augmentation import centre
+from specvla_ros.training.batched import PromptTable, TeacherForced, teacher_forced
+from specvla_ros.training.batches import Batch
+from specvla_ros.training.landmark_loss import LandmarkHead, LandmarkLosses
+from specvla_ros.training.small_target import build_target
+from specvla_ros.vla.config import OpenVLAConfig
+
+POINTING_WEIGHT = 0.3
+POSITIONS_WEIGHT = 0.3
+"""The landmark losses beside the action tokens' cross-entropy, which is 1: large at first, when they lead, and small
+when all of them have fallen."""
+
+VALIDATION_COLUMNS = (
+    "validation_loss",
+    "validation_pointing",
+    *(f"accuracy_{name}" for name in ACTION_DIMENSIONS),
+    *(f"deviation_{name}" for name in ACTION_DIMENSIONS),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Of one batch; `total` is what is minimised, `tokens` the mean cross-entropy of the seven action tokens."""
+
+    total: Tensor
+    tokens: Tensor
+    landmarks: LandmarkLosses
+
+
+class Learner(nn.Module):
+    """The target and the landmark head, trained together.
+
+    Args:
+        prompts: of every instruction in the data.
+    """
+
+    def __init__(self, config: OpenVLAConfig, prompts: PromptTable) -> None:
+        super().__init__()
+        self.target = build_target(config)
+        self.head = LandmarkHead(config.llama.hidden_size)
+        self.register_buffer("prompt_ids", prompts.ids, persistent=False)
+        self.register_buffer("prompt_lengths", prompts.lengths, persistent=False)
+
+    prompt_ids: Tensor
+    prompt_lengths: Tensor
+
+    def forward(self, pixels: Tensor, landmarks: Tensor, tokens: Tensor, languages: Tensor) -> Losses:
+        """Losses of a batch whose images are cropped and normalised."""
+        return self.losses(self._run(pixels, tokens, languages), landmarks, tokens)
+
+    def losses(self, output: TeacherForced, landmarks: Tensor, tokens: Tensor) -> Losses:
+        """The weighted sum and its parts."""
+        wanted = tokens - self.target.config.first_action_id
+        entropy = F.cross_entropy(output.logits.float().flatten(0, 1), wanted.flatten())
+        found = self.head.losses(output.summary, output.patches, landmarks)
+        total = entropy + POINTING_WEIGHT * found.pointing + POSITIONS_WEIGHT * found.positions
+        return Losses(total, entropy, found)
+
+    @torch.inference_mode()
+    def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """`VALIDATION_COLUMNS` over held-out batches, centre crop, each token predicted after the recorded ones.
+
+        A deviation is in bins. Columns that the data says nothing about are left out.
+        """
+        device = self.prompt_ids.device
+        sizes, entropies, pointing, off = [], [], [], []
+        for batch in (item.to(device) for item in batches):
+            pixels, landmarks = centre(batch.images, batch.landmarks)
+            output = self._run(pixels, batch.tokens, batch.languages)
+            losses = self.losses(output, landmarks, batch.tokens)
+            chosen = output.logits.argmax(dim=-1) + self.target.config.first_action_id
+            sizes.append(len(batch.tokens))
+            entropies.append(float(losses.tokens))
+            pointing.append(float(losses.landmarks.accuracy))
+            off.append((chosen - batch.tokens).abs().float())
+        if not sizes:
+            return {}
+        deviations = torch.cat(off)
+        accuracies = (deviations == 0.0).float().mean(dim=0).tolist()
+        row = {"validation_loss": float(np.average(entropies, weights=sizes))}
+        if np.isfinite(pointing).any():
+            row["validation_pointing"] = float(np.nanmean(pointing))
+        row |= {f"accuracy_{name}": value for name, value in zip(ACTION_DIMENSIONS, accuracies, strict=True)}
+        means = deviations.mean(dim=0).tolist()
+        return row | {f"deviation_{name}": value for name, value in zip(ACTION_DIMENSIONS, means, strict=True)}
+
+    def _run(self, pixels: Tensor, tokens: Tensor, languages: Tensor) -> TeacherForced:
+        return teacher_forced(self.target, pixels, self.prompt_ids[languages], self.prompt_lengths[languages], tokens)
+
+
+@torch.no_grad()
+def move_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move the averaged weights towards the model's: average = decay * average + (1 - decay) * model."""
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1.0 - decay)

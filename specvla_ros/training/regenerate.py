@@ -1,0 +1,165 @@
+"""The target acts on the demonstrations' images, and what it saw and answered is kept for its draft."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from safetensors.torch import save_file
+from torch import Tensor
+
+from specvla_ros.errors import ConfigurationError, DataError, DecodeError
+from specvla_ros.runtime import load_policy
+from specvla_ros.training.demonstrations import (
+    Demonstration,
+    demonstration_files,
+    instruction_of,
+    read_demonstrations,
+)
+from specvla_ros.training.greedy import act_greedily
+from specvla_ros.training.regenerated import (
+    DTYPE,
+    PLAN_FILE,
+    EpisodePlan,
+    RegenerationPlan,
+    fingerprint,
+    frame_bytes,
+)
+from specvla_ros.vla.checkpoint import resolve_checkpoint
+from specvla_ros.vla.images import prepare_image, processor_pixels
+from specvla_ros.vla.model import OpenVLA
+from specvla_ros.vla.prompt import PromptTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class RegenerateOptions:
+    """What to regenerate and where to.
+
+    Attributes:
+        checkpoint: the target: directory or hub name.
+        demonstrations: folders of LIBERO demonstration files.
+        output: folder of the regenerated data; one that is there already is completed.
+        max_frames: steps at most, chosen evenly among all; 0 takes every one.
+        batch_size: images that the target reads at once.
+        device: auto, cpu, cuda or cuda:N.
+    """
+
+    checkpoint: str
+    demonstrations: tuple[Path, ...]
+    output: Path
+    max_frames: int = 20_000
+    batch_size: int = 16
+    device: str = "auto"
+
+
+def regenerate(options: RegenerateOptions) -> Path:
+    """Act greedily on the image and instruction of every chosen step, never shown the recorded action.
+
+    Returns:
+        The folder; see `specvla_ros.training.regenerated`.
+
+    Raises:
+        ConfigurationError: the disk is too small.
+        DataError: no demonstrations, or the folder was made of another target or other steps.
+    """
+    console = Console(stderr=True)
+    target = load_policy(options.checkpoint, device=options.device).decoder.target
+    tokenizer = PromptTokenizer(resolve_checkpoint(options.checkpoint))
+    options.output.mkdir(parents=True, exist_ok=True)
+    plan = _plan(options, fingerprint(target))
+    todo = [episode for episode in plan.episodes if not episode.shard(options.output).is_file()]
+    longest = max(len(tokenizer.encode(instruction_of(Path(file)))) for file in {e.file for e in plan.episodes})
+    each = frame_bytes(target.config.llama.hidden_size, longest)
+    left = sum(len(episode.steps) for episode in todo)
+    console.print(
+        f"{plan.frames} steps of {len(plan.episodes)} episodes, {left} to do: {each / 1e6:.2f} MB a step, "
+        f"{each * left / 1e9:.2f} GB of disk; {2 * each * options.batch_size / 1e6:.0f} MB of memory for a batch",
+        highlight=False,
+    )
+    if each * left > (free := shutil.disk_usage(options.output).free):
+        raise ConfigurationError(
+            f"{options.output} needs {each * left / 1e9:.1f} GB but its disk has {free / 1e9:.1f} GB free; "
+            "use a smaller max_frames"
+        )
+    columns = (TextColumn("regenerate"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("", total=plan.frames, completed=plan.frames - left)
+        for episode, demonstration in _read(todo):
+            input_ids = torch.tensor(tokenizer.encode(demonstration.language))
+            tensors = _act(target, input_ids, demonstration, episode.steps, options.batch_size)
+            shard = episode.shard(options.output)
+            unfinished = shard.with_suffix(".unfinished")
+            save_file(tensors, unfinished)
+            unfinished.rename(shard)
+            progress.advance(bar, len(episode.steps))
+    return options.output
+
+
+def _plan(options: RegenerateOptions, target: str) -> RegenerationPlan:
+    """The folder's own plan, or a new one written there."""
+    files = [path.resolve() for path in demonstration_files(options.demonstrations)]
+    if (options.output / PLAN_FILE).is_file():
+        plan = RegenerationPlan.read(options.output)
+        if plan.target != target or not {episode.file for episode in plan.episodes} <= set(map(str, files)):
+            raise DataError(
+                f"{options.output} holds what {plan.checkpoint} did, and its weights or the demonstrations were "
+                "others; give another output folder"
+            )
+        return plan
+    episodes = [
+        EpisodePlan(str(path), index, demonstration.moving_steps().tolist())
+        for path in files
+        for index, demonstration in enumerate(read_demonstrations(path))
+    ]
+    plan = RegenerationPlan(options.checkpoint, target, thin_out(episodes, options.max_frames))
+    plan.write(options.output)
+    return plan
+
+
+def thin_out(episodes: list[EpisodePlan], max_frames: int) -> list[EpisodePlan]:
+    """At most `max_frames` steps, evenly spread over all of them; 0 keeps all. An episode left without any goes."""
+    places = [(index, step) for index, episode in enumerate(episodes) for step in episode.steps]
+    count = min(max_frames or len(places), len(places))
+    kept = [places[i * len(places) // count] for i in range(count)]
+    return [
+        EpisodePlan(episodes[index].file, episodes[index].episode, [step for _, step in steps])
+        for index, steps in groupby(kept, key=lambda place: place[0])
+    ]
+
+
+def _read(todo: list[EpisodePlan]) -> Iterator[tuple[EpisodePlan, Demonstration]]:
+    """The planned episodes with their images; files with nothing to do are not opened."""
+    for file, group in groupby(todo, key=lambda episode: episode.file):
+        wanted = {episode.episode: episode for episode in group}
+        for index, demonstration in enumerate(read_demonstrations(Path(file))):
+            if episode := wanted.pop(index, None):
+                yield episode, demonstration
+            if not wanted:
+                break
+
+
+def _act(
+    target: OpenVLA, input_ids: Tensor, demonstration: Demonstration, steps: list[int], batch_size: int
+) -> dict[str, Tensor]:
+    """The tensors of one episode's file; see `RegeneratedFrame`, with the steps first."""
+    parts: dict[str, list[Tensor]] = {"patches": [], "features": [], "tokens": []}
+    for start in range(0, len(steps), batch_size):
+        images = [demonstration.images[step] for step in steps[start : start + batch_size]]
+        pixels = torch.cat([processor_pixels(prepare_image(image, "libero")) for image in images])
+        actions = act_greedily(target, input_ids, pixels)
+        parts["patches"].append(actions.patches.to("cpu", DTYPE))
+        parts["features"].append(actions.features.to("cpu", DTYPE))
+        parts["tokens"].append(actions.tokens.cpu())
+    tensors = {name: torch.cat(values) for name, values in parts.items()}
+    if not all(tensors[name].isfinite().all() for name in ("patches", "features")):
+        raise DecodeError(
+            f"the target's features on {demonstration.language!r} are not finite in {DTYPE}; "
+            "check the checkpoint's weights"
+        )
+    return {"input_ids": input_ids, **tensors}

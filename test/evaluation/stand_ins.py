@@ -1,0 +1,79 @@
+"""Rigs that evaluation processes can import: one without a simulator, one with LIBERO and short episodes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from fake_environment import FakeEnvironment
+from numpy.typing import NDArray
+
+from specvla_ros.errors import DecodeError
+from specvla_ros.evaluation.options import EvaluationOptions
+from specvla_ros.evaluation.rig import Rig
+from specvla_ros.evaluation.rollout import Environment, EpisodeResult
+from specvla_ros.fake_policy import FakePolicy
+from specvla_ros.policy import Policy, expand_thresholds
+from specvla_ros.sim.libero import Frame, LiberoEnvironment, Task
+
+SHORT = 3
+
+
+@dataclass(frozen=True)
+class FakeRig(Rig):
+    """Three tasks of a fake scene, odd ones solved after SHORT steps; `fault` is raised or ends the process."""
+
+    fault: str = ""
+
+    def tasks(self, options: EvaluationOptions) -> list[Task]:
+        return [task(options.suite, index) for index in range(3)]
+
+    def load_policy(self, options: EvaluationOptions) -> Policy:
+        if self.fault == "raise":
+            raise DecodeError("the stand-in was told to fail")
+        if self.fault == "exit":
+            os._exit(7)
+        return FakePolicy(expand_thresholds(options.threshold))
+
+    def create_environment(self, options: EvaluationOptions, task: Task) -> Environment:
+        with (options.output / f"scenes-{os.getpid()}").open("a") as file:
+            file.write(f"{task.index}\n")
+        values = {"suite": task.suite, "task": task.index}
+        return FakeEnvironment(values, success_step=SHORT if task.index % 2 else 0)
+
+
+class ShortRig(Rig):
+    """LIBERO and the untrained model; every episode is called solved after SHORT steps."""
+
+    def create_environment(self, options: EvaluationOptions, task: Task) -> Environment:
+        return ShortEnvironment(task, image_size=options.image_size, fast_rendering=options.fast_rendering)
+
+
+class ShortEnvironment(LiberoEnvironment):
+    def step(self, values: NDArray[np.float64], render: bool = True) -> Frame:
+        frame = super().step(values, render)
+        return replace(frame, success=frame.step == SHORT)
+
+
+def task(suite: str, index: int) -> Task:
+    return Task(suite, index, f"do task {index}", Path("scene"), Path("states"))
+
+
+def result(task: int = 0, episode: int = 0, success: bool = True, steps: int = 10) -> EpisodeResult:
+    """Each action in two forwards, its one round with five accepted drafts."""
+    return EpisodeResult(
+        suite="libero_object",
+        task=task,
+        language=f"do task {task}",
+        episode=episode,
+        seed=0,
+        success=success,
+        steps=steps,
+        forwards=2 * steps,
+        accepted=(0, 0, 0, 0, 0, steps),
+        deviation=0.5,
+        median_ms=3.0,
+        p95_ms=4.0,
+    )

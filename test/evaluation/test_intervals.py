@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from specvla_ros.evaluation.intervals import wilson_interval
+
+
+@given(st.integers(1, 2000).flatmap(lambda trials: st.tuples(st.integers(0, trials), st.just(trials))))
+def test_the_interval_holds_the_rate_and_stays_between_0_and_1(counts: tuple[int, int]) -> None:
+    successes, trials = counts
+    low, high = wilson_interval(successes, trials)
+    assert 0 <= low <= successes / trials <= high <= 1 and low < high
+    mirrored = wilson_interval(trials - successes, trials)
+    assert mirrored == pytest.approx((1 - high, 1 - low))
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "interval"),
+    [(5, 10, (0.2366, 0.7634)), (0, 10, (0.0, 0.2775)), (81, 263, (0.2553, 0.3662)), (0, 0, (0.0, 1.0))],
+)
+def test_known_intervals(successes: int, trials: int, interval: tuple[float, float]) -> None:
+    assert wilson_interval(successes, trials) == pytest.approx(interval, abs=5e-5)
+
+
+def test_more_trials_narrow_it() -> None:
+    widths = [high - low for low, high in (wilson_interval(n // 2, n) for n in (10, 100, 1000))]
+    assert widths[0] > widths[1] > widths[2]

@@ -1,0 +1,135 @@
+"""A tiny target learns its frames, goes on where it stopped, and loads like any checkpoint."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from training_recordings import record
+
+from specvla_ros.errors import ConfigurationError
+from specvla_ros.runtime import load_policy
+from specvla_ros.training import target
+from specvla_ros.training.demonstrations import read_demonstrations
+from specvla_ros.training.frames import load_frames
+from specvla_ros.training.small_target import TargetSizes
+from specvla_ros.training.target import TargetOptions, train_target
+
+SIZES = TargetSizes(vision_width=32, vision_depth=2, hidden_size=64, layers=1, siglip_width=32, siglip_depth=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight frames, prepared."""
+    directory = tmp_path_factory.mktemp("data")
+    record(directory / "demonstrations", steps=8)
+    load_frames([directory / "demonstrations"], directory / "frames", workers=1)
+    return directory
+
+
+def options(data: Path, output: Path, **changes: object) -> TargetOptions:
+    short = TargetOptions(
+        data=(data / "demonstrations",),
+        output=output,
+        cache=data / "frames",
+        sizes=SIZES,
+        steps=6,
+        batch_size=4,
+        warm_up=2,
+        every=3,
+        device="cpu",
+    )
+    return dataclasses.replace(short, **changes)  # type: ignore[arg-type]
+
+
+def weights(output: Path) -> dict[str, torch.Tensor]:
+    return load_file(output / "checkpoint" / "model.safetensors")
+
+
+def test_it_learns_its_frames_and_loads_as_a_policy(data: Path, tmp_path: Path) -> None:
+    checkpoint = train_target(
+        options(data, tmp_path, steps=160, batch_size=8, every=160, warm_up=10, learning_rate=3e-3)
+    )
+    store = load_frames([data / "demonstrations"], data / "frames")
+    tokens = store.tokens(32000)
+    episode = next(read_demonstrations(next(data.rglob("*.hdf5"))))
+    policy = load_policy(checkpoint, device="cpu")
+    answers = np.array([policy.act(image, episode.language).tokens for image in episode.images])
+    assert (answers == tokens).mean() >= 0.95
+    with (tmp_path / "log.csv").open() as file:
+        row = list(csv.DictReader(file))[-1]
+    assert float(row["tokens"]) < 1.0 and float(row["lr"]) < 1e-4
+    assert (tmp_path / "log.png").is_file()
+
+
+def test_a_run_that_was_cut_off_ends_with_the_same_weights(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_target(options(data, tmp_path / "whole"))
+    step = target.TargetRun._train_step
+
+    def interrupt(run: target.TargetRun, batch: target.Batch) -> target.Losses:
+        losses = step(run, batch)
+        if run._step == 4:
+            signal.raise_signal(signal.SIGINT)
+        return losses
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target.TargetRun, "_train_step", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train_target(options(data, tmp_path / "parts"))
+    train_target(options(data, tmp_path / "parts"))
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    with (tmp_path / "parts" / "log.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] in (["3", "6"], ["3.0", "6"])
+
+
+def test_another_configuration_does_not_go_on(data: Path, tmp_path: Path) -> None:
+    train_target(options(data, tmp_path, steps=1))
+    with pytest.raises(ConfigurationError, match="batch_size was 4 and is now 2"):
+        train_target(options(data, tmp_path, steps=1, batch_size=2))
+
+
+def test_the_time_budget_ends_the_training(data: Path, tmp_path: Path) -> None:
+    train_target(options(data, tmp_path, steps=1_000_000, minutes=0.01))
+    with (tmp_path / "log.csv").open() as file:
+        last = list(csv.DictReader(file))[-1]
+    assert float(last["seconds"]) >= 0.6 and float(last["step"]) < 1000
+
+
+def test_unused_vocabulary_is_zero(data: Path, tmp_path: Path) -> None:
+    train_target(options(data, tmp_path, steps=1))
+    table = weights(tmp_path)["language_model.model.embed_tokens.weight"].float()
+    used = table.any(dim=1)
+    assert not used[1024:29871].any() and used[31744:32000].all() and used[:1024].all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"steps": 0}, "steps is 0"), ({"minutes": -1.0}, "minutes"), ({"dtype": "int8"}, "dtype 'int8'")],
+)
+def test_options_that_cannot_be_are_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        options(tmp_path, tmp_path, **change)
+
+
+def test_held_out_frames_are_measured(tmp_path: Path) -> None:
+    record(tmp_path / "demonstrations", episodes=20, steps=2)
+    data = tmp_path
+    train_target(options(data, tmp_path / "run", steps=2, workers=1))
+    with (tmp_path / "run" / "log.csv").open() as file:
+        row = list(csv.DictReader(file))[-1]
+    assert 0.0 <= float(row["accuracy_gripper"]) <= 1.0 and 0.0 <= float(row["validation_pointing"]) <= 1.0
+    assert float(row["deviation_x"]) >= 0.0
