@@ -21,13 +21,15 @@ CONTROLLER_SCALE = 0.05
 TOP_SPEED = 0.8
 GAIN = 0.9
 """Part of the remaining way that one step asks for."""
-AIM = 0.010
-"""Metres to a way-point at which it counts as reached."""
+PUSH, PUSH_REACH = 0.12, 0.006
+"""Added to the speed towards a way-point, in full from so many metres on: without it the arm's friction stops it short."""
+AIM, AIM_DEPTH = 0.010, 0.005
+"""Metres to a way-point, across and down, at which it counts as reached."""
 HOVER = 0.08
 CARRY = 0.09
 """Metres above grasp and destination while far away from them."""
-CLOSED = 0.065
-"""The fingers have begun to close below this opening in metres; they stand 0.078 apart when open."""
+CLOSING, STILL = 0.07, 5e-4
+"""The fingers, 0.078 m apart when open, have taken hold when they are closer than this and move less than this a step."""
 RETREAT = 0.25
 """Speed, as a part of the controller's, at which the hand leaves an object that it has let go."""
 CLEARANCE = 0.12
@@ -47,12 +49,12 @@ class Grasp:
 
     depth: float
     rim: float = 0.0
-    rise: float = 0.25
+    rise: float = 0.12
 
 
 BODY = Grasp(depth=0.03)
 BOWL = Grasp(depth=0.034, rim=0.03)
-DRAWER_BOWL = Grasp(depth=0.016, rim=0.02, rise=0.15)
+DRAWER_BOWL = Grasp(depth=0.016, rim=0.02, rise=0.05)
 """The drawer's front stops the outer finger half a finger deep."""
 FINGERTIP = 0.01
 """Metres: the fingers never aim lower than this above an object's foot, so that they stay off the table."""
@@ -83,6 +85,7 @@ class PickAndPlaceExpert:
         self._side = self._freer_side()
         self._phase = Phase.APPROACH
         self._start_height = 0.0
+        self._opening = 0.0
 
     def act(self, frame: Frame) -> NDArray[np.float64]:
         """(7,) action in a policy's convention for the scene as it stands in `frame`."""
@@ -90,12 +93,12 @@ class PickAndPlaceExpert:
         hand, opening = frame.end_effector.position, frame.end_effector.opening
         self._advance(hand, opening)
         if self._phase is Phase.APPROACH:
-            return _action(_approach(hand, self.grasp_point()), gripper=1.0)
+            return _action(_towards(_approach(hand, self.grasp_point())), gripper=1.0)
         if self._phase is Phase.CLOSE:
-            return _action(np.array([0.0, 0.0, self._grasp.rise * CONTROLLER_SCALE]), gripper=0.0)
+            return _action(np.array([0.0, 0.0, self._grasp.rise]), gripper=0.0)
         if self._phase is Phase.CARRY:
-            return _action(self._carry(), gripper=0.0)
-        return _action(np.array([0.0, 0.0, RETREAT * CONTROLLER_SCALE]), gripper=1.0)
+            return _action(_towards(self._carry()), gripper=0.0)
+        return _action(np.array([0.0, 0.0, RETREAT]), gripper=1.0)
 
     def grasp_point(self) -> NDArray[np.float64]:
         """(3,) where the fingertips go."""
@@ -130,16 +133,19 @@ class PickAndPlaceExpert:
         """Go on to the next phase, or back to the first when the object is not where it should be."""
         to_grasp = self.grasp_point() - hand
         lost = np.linalg.norm(to_grasp) > 0.05
-        if self._phase is Phase.APPROACH and np.abs(to_grasp).max() < AIM:
+        if self._phase is Phase.APPROACH and np.abs(to_grasp[:2]).max() < AIM and to_grasp[2] > -AIM_DEPTH:
             self._phase, self._start_height = Phase.CLOSE, self._bottom()
-        elif self._phase is Phase.CLOSE and (lost or self._bottom() > self._start_height + 0.01):
-            self._phase = Phase.APPROACH if lost else Phase.CARRY
+        elif self._phase is Phase.CLOSE and lost:
+            self._phase = Phase.APPROACH
+        elif self._phase is Phase.CLOSE and self._opening - opening < STILL and opening < CLOSING:
+            self._phase = Phase.CARRY
         elif self._phase is Phase.CARRY and lost:
             self._phase = Phase.APPROACH
         elif self._phase is Phase.CARRY and self._is_down():
             self._phase = Phase.RELEASE
-        elif self._phase is Phase.RELEASE and lost and opening > CLOSED:
+        elif self._phase is Phase.RELEASE and lost:
             self._phase = Phase.APPROACH
+        self._opening = opening
 
     def _bottom(self) -> float:
         return float(self._scene.bounds(self._object)[0][2])
@@ -152,7 +158,7 @@ class PickAndPlaceExpert:
 
     def _is_down(self) -> bool:
         way = self._to_destination()
-        return bool(np.linalg.norm(way[:2]) < 0.02 and way[2] > -0.015)
+        return bool(np.linalg.norm(way[:2]) < 0.015 and way[2] > -0.015)
 
     def _carry(self) -> NDArray[np.float64]:
         """(3,) up first, then over, then down along a cone above the destination."""
@@ -189,10 +195,12 @@ def _approach(hand: NDArray[np.float64], grasp: NDArray[np.float64]) -> NDArray[
     return way
 
 
-def _action(way: NDArray[np.float64], gripper: float) -> NDArray[np.float64]:
-    """(7,) a step along `way` (metres); the hand keeps its orientation."""
-    motion = GAIN * way / CONTROLLER_SCALE
-    speed = np.abs(motion).max()
-    if speed > TOP_SPEED:
-        motion *= TOP_SPEED / speed
+def _towards(way: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(3,) motion in the controller's units for a step along `way`, in metres."""
+    motion = GAIN * way / CONTROLLER_SCALE + PUSH * np.clip(way / PUSH_REACH, -1.0, 1.0)
+    return motion * (TOP_SPEED / max(TOP_SPEED, np.abs(motion).max()))
+
+
+def _action(motion: NDArray[np.float64], gripper: float) -> NDArray[np.float64]:
+    """(7,) a step of that motion; the hand keeps its orientation."""
     return np.array([*motion, 0.0, 0.0, 0.0, gripper])

@@ -97,6 +97,23 @@ def recorded_seeds(path: Path) -> set[int]:
         return {int(file["data"][name].attrs.get("seed", -1)) for name in _complete(file["data"])}
 
 
+def record_failure(path: Path, task: Task, seed: int) -> None:
+    """Remember that the expert did not solve the episode of this seed, so that it is not tried again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "a") as file:
+        data = file.require_group("data")
+        data.attrs["bddl_file_name"] = task.scene_file.name
+        data.attrs["failed_seeds"] = [*data.attrs.get("failed_seeds", []), seed]
+
+
+def failed_seeds(path: Path) -> set[int]:
+    """Seeds of the episodes that the expert did not solve."""
+    if not path.is_file():
+        return set()
+    with _open(path) as file:
+        return {int(seed) for seed in file["data"].attrs.get("failed_seeds", [])}
+
+
 def demonstration_files(directories: Sequence[Path]) -> list[Path]:
     """Every demonstration file under the folders.
 

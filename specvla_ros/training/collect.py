@@ -1,0 +1,266 @@
+"""`specvla train demos`: scripted experts act in LIBERO and what they did is written down."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.queues import Queue
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from specvla_ros.errors import SimulationError, SpecVLAError
+from specvla_ros.sim.experts import PickAndPlaceExpert, can_solve
+from specvla_ros.sim.libero import STEP_LIMITS, Frame, LiberoEnvironment, Task, list_tasks, to_libero_action
+from specvla_ros.training.demonstrations import (
+    Demonstration,
+    append_demonstration,
+    demonstration_file,
+    failed_seeds,
+    record_failure,
+    recorded_seeds,
+)
+from specvla_ros.training.disturbance import Disturbance
+
+FIRST_SEED = 1_000_000
+"""Evaluation seeds its scenes with small numbers; demonstrations never use one below this."""
+MOST_TRIES = 3
+"""An expert that needs more tries for each success than this has failed at its task."""
+
+
+@dataclass(frozen=True, slots=True)
+class CollectOptions:
+    """What to record.
+
+    Attributes:
+        tasks: which tasks of the suite; None is every one that an expert can try.
+        demonstrations: for each task.
+        image_size: height and width in pixels.
+        fast_rendering: fewer triangles and no reflections; a policy must then be evaluated with it too.
+        disturbed: whether noise is injected for the expert to correct (DART).
+        workers: parallel simulator processes, each with about 1.1 GB of memory.
+    """
+
+    output: Path
+    suite: str = "libero_spatial"
+    tasks: tuple[int, ...] | None = None
+    demonstrations: int = 50
+    image_size: int = 256
+    fast_rendering: bool = True
+    disturbed: bool = True
+    workers: int = 1
+
+
+@dataclass(slots=True)
+class TaskOutcome:
+    """How the expert of one task fared.
+
+    Attributes:
+        refused: why there is no expert; empty where there is one.
+    """
+
+    task: int
+    language: str
+    recorded: int = 0
+    failed: int = 0
+    steps: int = 0
+    refused: str = ""
+
+
+def collect(options: CollectOptions, console: Console) -> list[TaskOutcome]:
+    """Record demonstrations of every task in parallel; what is already there counts.
+
+    Raises:
+        SimulationError: a worker died.
+        ConfigurationError: no such suite.
+    """
+    chosen = [task for task in list_tasks(options.suite) if options.tasks is None or task.index in options.tasks]
+    outcomes = {task.index: _outcome_so_far(options, task) for task in chosen}
+    context = multiprocessing.get_context("spawn")
+    jobs: Queue[Task] = context.Queue()
+    news: Queue[Any] = context.Queue()
+    for task in chosen:
+        jobs.put(task)
+    workers = [
+        context.Process(target=_work, args=(options, jobs, news), daemon=True)
+        for _ in range(min(options.workers, len(chosen)))
+    ]
+    for worker in workers:
+        worker.start()
+    try:
+        _watch(options, outcomes, workers, news, console)
+    finally:
+        for worker in workers:
+            worker.terminate()
+            worker.join()
+    return list(outcomes.values())
+
+
+def outcome_table(options: CollectOptions, outcomes: Sequence[TaskOutcome]) -> Table:
+    """One row a task; tasks without an expert, or whose expert failed, are listed with the rest."""
+    table = Table("task", "instruction", "recorded", "failed tries", "mean steps", "MB", title=options.suite)
+    files = {task.index: demonstration_file(options.output, task) for task in list_tasks(options.suite)}
+    for outcome in outcomes:
+        path = files[outcome.task]
+        megabytes = path.stat().st_size / 1e6 if path.is_file() else 0.0
+        mean = f"{outcome.steps / outcome.recorded:.0f}" if outcome.recorded else "-"
+        recorded = str(outcome.recorded) if not outcome.refused else f"[yellow]none[/]: {outcome.refused}"
+        table.add_row(str(outcome.task), outcome.language, recorded, str(outcome.failed), mean, f"{megabytes:.0f}")
+    return table
+
+
+def record_episode(
+    environment: LiberoEnvironment, seed: int, max_steps: int, *, disturbed: bool
+) -> Demonstration | None:
+    """One episode from a random start; None when the expert does not solve it in time.
+
+    What is recorded is what the expert would do, not the disturbance that the arm was given on top of it: the data
+    then shows how to come back (DART, arXiv 1703.09327).
+    """
+    frame = environment.reset_randomly(seed)
+    expert = PickAndPlaceExpert(environment)
+    disturbance = Disturbance(seed)
+    record: dict[str, list[Any]] = {name: [] for name in ("images", "actions", "states", "hands", "openings", "marks")}
+    while not frame.success:
+        if frame.step >= max_steps:
+            return None
+        values = expert.act(frame)
+        _note(record, environment, expert, frame, values)
+        frame = environment.step(disturbance.apply(values) if disturbed else values)
+    return Demonstration(
+        language=environment.task.language,
+        images=np.stack(record["images"]),
+        actions=np.stack(record["actions"]),
+        states=np.stack(record["states"]),
+        end_effector=np.stack(record["hands"]),
+        gripper_opening=np.array(record["openings"]),
+        landmarks=np.stack(record["marks"]).astype(np.float32),
+        seed=seed,
+    )
+
+
+def _note(
+    record: dict[str, list[Any]],
+    environment: LiberoEnvironment,
+    expert: PickAndPlaceExpert,
+    frame: Frame,
+    values: NDArray[np.float64],
+) -> None:
+    from scipy.spatial.transform import Rotation
+
+    assert frame.end_effector is not None
+    record["images"].append(frame.image)
+    record["actions"].append(to_libero_action(values))
+    record["states"].append(environment.state())
+    rotation = Rotation.from_quat(frame.end_effector.quaternion).as_rotvec()
+    record["hands"].append(np.concatenate([frame.end_effector.position, rotation]))
+    record["openings"].append(frame.end_effector.opening)
+    points = expert.landmarks(frame)
+    record["marks"].append(np.column_stack([points, [environment.image_point(point) for point in points]]))
+
+
+def _outcome_so_far(options: CollectOptions, task: Task) -> TaskOutcome:
+    path = demonstration_file(options.output, task)
+    return TaskOutcome(task.index, task.language, len(recorded_seeds(path)), len(failed_seeds(path)))
+
+
+def _watch(
+    options: CollectOptions,
+    outcomes: dict[int, TaskOutcome],
+    workers: Sequence[Any],
+    news: Queue[Any],
+    console: Console,
+) -> None:
+    """Show what the workers report until each has ended."""
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    with progress:
+        total = options.demonstrations * len(outcomes)
+        bar = progress.add_task("demonstrations", total=total, completed=sum(o.recorded for o in outcomes.values()))
+        working = len(workers)
+        while working:
+            try:
+                kind, index, value = news.get(timeout=1.0)
+            except queue.Empty:
+                _require_alive(workers)
+                continue
+            if kind == "done":
+                working -= 1
+            elif kind == "error":
+                raise SimulationError(value)
+            elif kind == "refused":
+                outcomes[index].refused = value
+            elif value is None:
+                outcomes[index].failed += 1
+            else:
+                outcomes[index].recorded += 1
+                outcomes[index].steps += value
+                progress.advance(bar)
+
+
+def _require_alive(workers: Sequence[Any]) -> None:
+    for worker in workers:
+        if worker.exitcode not in (None, 0):
+            raise SimulationError(
+                f"a simulator process ended with code {worker.exitcode}; start again to go on where it stopped, with "
+                "fewer workers if memory ran out"
+            )
+
+
+def _work(options: CollectOptions, jobs: Queue[Task], news: Queue[Any]) -> None:
+    """A worker process: one task after another, each with a scene and a file of its own."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        while True:
+            try:
+                task = jobs.get(timeout=1.0)
+            except queue.Empty:
+                break
+            for kind, value in _collect_task(options, task):
+                news.put((kind, task.index, value))
+        news.put(("done", 0, None))
+    except SpecVLAError as error:
+        news.put(("error", 0, str(error)))
+    news.close()
+    news.join_thread()
+    # robosuite's render contexts print errors when the interpreter takes them down; nothing is left to do here.
+    os._exit(0)
+
+
+def _collect_task(options: CollectOptions, task: Task) -> Iterator[tuple[str, Any]]:
+    """Record until there are enough, or the expert has failed too often; yield what became of each try."""
+    path = demonstration_file(options.output, task)
+    done, failed = recorded_seeds(path), failed_seeds(path)
+    if len(done) >= options.demonstrations:
+        return
+    environment = LiberoEnvironment(task, image_size=options.image_size, fast_rendering=options.fast_rendering)
+    if not can_solve(environment.goal):
+        yield "refused", f"no expert for {environment.goal[0][0]}" if environment.goal else "no goal"
+        return
+    seed = max([FIRST_SEED - 1, *done, *failed]) + 1
+    tries = len(done) + len(failed)
+    while len(done) < options.demonstrations and tries < MOST_TRIES * options.demonstrations:
+        demonstration = record_episode(environment, seed, STEP_LIMITS[task.suite], disturbed=options.disturbed)
+        if demonstration is None:
+            record_failure(path, task, seed)
+            yield "tried", None
+        else:
+            append_demonstration(path, task, demonstration)
+            done.add(seed)
+            yield "tried", len(demonstration)
+        seed += 1
+        tries += 1
