@@ -35,7 +35,7 @@ $(STAMP): $(SOURCES)
 	$(VENV)/bin/python -m pip install --quiet $(TORCH_ARGS) "$(TORCH)"
 	$(VENV)/bin/python scripts/build_requirements | xargs -d '\n' $(VENV)/bin/python -m pip install --quiet --constraint constraints.txt
 	$(VENV)/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-libero.txt
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --no-build-isolation -e ".[ros,sim,test]"
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --no-build-isolation -e ".[ros,sim,train,test]"
 	touch $(STAMP)
 
 clean:

@@ -163,6 +163,11 @@ setup(
             "robosuite==1.4.0",
             "rosbags==0.11.9",
         ],
+        "train": [
+            "h5py>=3.10",
+            "matplotlib>=3.8",
+            "scipy>=1.11",
+        ],
         "test": [
             "colcon-common-extensions>=0.3",
             "hypothesis>=6.100",

@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from specvla_ros.errors import SpecVLAError
 from specvla_ros.policy import MAX_THRESHOLD
+from specvla_ros.training.cli import app as train_app
 
 app = typer.Typer(
     help="OpenVLA on a robot, fast: speculative decoding with a live acceptance threshold.",
@@ -21,6 +22,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(train_app, name="train")
 
 Checkpoint = Annotated[
     str, typer.Option(help="OpenVLA checkpoint: directory or hub name. Empty: the small model of this package.")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specvla_ros.errors import ConfigurationError
-from specvla_ros.sim.libero import Frame, LiberoEnvironment, Task
+from specvla_ros.sim.libero import Frame, LiberoEnvironment
 
 CONTROLLER_SCALE = 0.05
 """Metres that a motion of 1 asks of LIBERO's controller in one step."""
@@ -22,16 +22,18 @@ TOP_SPEED = 0.8
 GAIN = 0.9
 """Part of the remaining way that one step asks for."""
 PUSH, PUSH_REACH = 0.12, 0.006
-"""Added to the speed towards a way-point, in full from so many metres on: without it the arm's friction stops it short."""
+"""Added to the speed towards a way-point, in full from so many metres on; the arm's friction would stop it short."""
 AIM, AIM_DEPTH = 0.010, 0.005
 """Metres to a way-point, across and down, at which it counts as reached."""
 HOVER = 0.08
 CARRY = 0.09
 """Metres above grasp and destination while far away from them."""
 CLOSING, STILL = 0.07, 5e-4
-"""The fingers, 0.078 m apart when open, have taken hold when they are closer than this and move less than this a step."""
+"""The fingers, 0.078 m apart when open, hold something once they are closer than this and move less a step."""
 RETREAT = 0.25
 """Speed, as a part of the controller's, at which the hand leaves an object that it has let go."""
+FINGER_REACH = 0.045
+"""Metres from the open hand's middle to the outside of a finger."""
 CLEARANCE = 0.12
 """A neighbour further away than this in metres is not in the way of the outer finger."""
 
@@ -118,16 +120,18 @@ class PickAndPlaceExpert:
         if not self._grasp.rim:
             return 1
         low, high = self._scene.bounds(self._object)
-        room = {}
+        middle = (low + high) / 2.0
+        room: dict[int, float] = {}
         for side in (1, -1):
-            outer_finger = (low + high)[:2] / 2.0 + np.array([0.0, side * (self._grasp.rim + 0.045)])
+            outer_finger = middle[:2] + np.array([0.0, side * (self._grasp.rim + FINGER_REACH)])
+            neighbours = [self._scene.bounds(other) for other in self._scene.objects if other != self._object]
             distances = [
-                np.linalg.norm(sum(self._scene.bounds(other))[:2] / 2.0 - outer_finger)
-                for other in self._scene.objects
-                if other != self._object and self._scene.bounds(other)[1][2] > (low + high)[2] / 2.0
+                float(np.linalg.norm((lowest + highest)[:2] / 2.0 - outer_finger))
+                for lowest, highest in neighbours
+                if highest[2] > middle[2]
             ]
             room[side] = min([CLEARANCE, *distances])
-        return max(room, key=lambda side: room[side])
+        return max(room, key=room.__getitem__)
 
     def _advance(self, hand: NDArray[np.float64], opening: float) -> None:
         """Go on to the next phase, or back to the first when the object is not where it should be."""

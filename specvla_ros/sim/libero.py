@@ -251,7 +251,7 @@ class LiberoEnvironment:
         rotation = simulator.data.cam_xmat[camera].reshape(3, 3)
         right, up, backward = rotation.T @ (position - simulator.data.cam_xpos[camera])
         scale = 0.5 / np.tan(np.radians(simulator.model.cam_fovy[camera]) / 2.0)
-        # LIBERO turns its pictures by half a turn where a mirror about the horizon would do: left and right are swapped.
+        # LIBERO turns its pictures by half a turn where a mirror about the horizon would do: left and right swap.
         return np.array([0.5 + scale * right / backward, 0.5 + scale * up / backward])
 
     def step(self, values: NDArray[np.float64], render: bool = True) -> Frame:

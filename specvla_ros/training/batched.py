@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from specvla_ros.policy import ACTION_LENGTH
+from specvla_ros.vla.attention import attend
 from specvla_ros.vla.config import PATCHES
 from specvla_ros.vla.llama import Attention, DecoderLayer, LlamaModel, rotate
 from specvla_ros.vla.model import OpenVLA
@@ -110,7 +111,7 @@ def _layer(layer: nn.Module, x: Tensor, rotation: Rotation) -> Tensor:
     normed = layer.input_layernorm(x)
     keys, values = _keys_values(attention, normed, rotation)
     queries = rotate(_heads(attention, attention.q_proj(normed)), rotation)
-    mixed = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+    mixed = attend(queries, keys, values, is_causal=True)
     x = x + attention.o_proj(_joined(mixed))
     return x + layer.mlp(layer.post_attention_layernorm(x))
 
@@ -124,7 +125,7 @@ def _last_layer(layer: nn.Module, x: Tensor, rotation: Rotation, read: Tensor) -
     places = read[:, :, None].expand(-1, -1, x.shape[-1])
     queries = rotate(_heads(attention, attention.q_proj(normed.gather(1, places))), (cosines, sines))
     before = torch.arange(x.shape[1], device=x.device) <= read[:, None, :, None]
-    mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=before)
+    mixed = attend(queries, keys, values, mask=before)
     x = x.gather(1, places) + attention.o_proj(_joined(mixed))
     return x + layer.mlp(layer.post_attention_layernorm(x))
 

@@ -18,8 +18,8 @@ from specvla_ros.vla.config import DINOV2_LARGE, SIGLIP_SO400M, LlamaConfig, Ope
 from specvla_ros.vla.model import OpenVLA
 from specvla_ros.vla.prompt import EMPTY_ID, write_small_tokenizer
 
-HEAD_SIZE = 32
-"""Of every attention; the widths are multiples of it."""
+HEAD_SIZE, VISION_HEAD_SIZE = 32, 64
+"""Of the language model's attention and the towers'; the widths are multiples of them. Few heads cost less on a CPU."""
 INIT_STD = 0.02
 SMALL_VOCABULARY = 1024
 """Ids that `write_small_tokenizer` may hand out."""
@@ -101,7 +101,7 @@ def _tower(released: VisionConfig, width: int, depth: int) -> VisionConfig:
     return VisionConfig(
         width=width,
         depth=depth,
-        heads=max(width // HEAD_SIZE, 1),
+        heads=max(width // VISION_HEAD_SIZE, 1),
         mlp_width=int(width * released.mlp_width / released.width),
         prefix_tokens=released.prefix_tokens,
         layer_scale=released.layer_scale,

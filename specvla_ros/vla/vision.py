@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from specvla_ros.vla.attention import attend
 from specvla_ros.vla.config import IMAGE_SIZE, PATCH_SIZE, PATCHES, VisionConfig
 
 LAYER_NORM_EPS = 1e-6
@@ -25,7 +26,7 @@ class Attention(nn.Module):
         queries, keys, values = (
             self.qkv(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         )
-        mixed = F.scaled_dot_product_attention(queries, keys, values)
+        mixed = attend(queries, keys, values)
         return self.proj(mixed.transpose(1, 2).reshape(batch, length, width))
 
 
