@@ -77,4 +77,5 @@ def load_head(directory: Path, dtype: torch.dtype, device: torch.device) -> Eagl
         head = EagleHead(config)
     shapes = {name: tuple(tensor.shape) for name, tensor in head.state_dict().items()}
     head.load_state_dict(load_draft_tensors(directory, shapes, dtype=dtype, device=device), assign=True)
-    return head.to(device).eval()
+    # The rotary tables are in no checkpoint and would stay float32.
+    return head.to(device, dtype).eval()

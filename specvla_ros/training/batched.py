@@ -9,13 +9,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from specvla_ros.policy import ACTION_LENGTH
-from specvla_ros.vla.attention import attend
+from specvla_ros.training.llama_batch import (
+    Rotation,
+    finish_layer,
+    rotation_at,
+    run_layer,
+    take,
+    turned_keys_values,
+    turned_queries,
+)
 from specvla_ros.vla.config import PATCHES
-from specvla_ros.vla.llama import Attention, DecoderLayer, LlamaModel, rotate
+from specvla_ros.vla.llama import DecoderLayer, LlamaModel
 from specvla_ros.vla.model import OpenVLA
 from specvla_ros.vla.prompt import BOS_ID
-
-Rotation = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +96,11 @@ def read_features(model: LlamaModel, embeddings: Tensor, read: Tensor) -> Tensor
     Returns:
         (B, m, hidden) features after the final norm.
     """
-    positions = torch.arange(embeddings.shape[1], device=embeddings.device)
-    rotation = model.rotary(positions)
+    rotation = model.rotary(torch.arange(embeddings.shape[1], device=embeddings.device))
     x = embeddings
     for layer in model.layers[:-1]:
-        x = _layer(layer, x, rotation)
-    return model.norm(_last_layer(model.layers[-1], x, rotation, read))
+        x, _ = run_layer(layer, x, rotation)
+    return model.norm(_last_layer(model.layers[-1], x, rotation, rotation_at(model.rotary, read), read))
 
 
 def _append_action(prompt_ids: Tensor, prompt_lengths: Tensor, action_ids: Tensor) -> Tensor:
@@ -105,41 +110,11 @@ def _append_action(prompt_ids: Tensor, prompt_lengths: Tensor, action_ids: Tenso
     return ids.scatter(1, places, action_ids)
 
 
-def _layer(layer: nn.Module, x: Tensor, rotation: Rotation) -> Tensor:
+def _last_layer(layer: nn.Module, x: Tensor, rotation: Rotation, read_rotation: Rotation, read: Tensor) -> Tensor:
+    """(B, m, hidden): what the layer says at the positions to read."""
     assert isinstance(layer, DecoderLayer)
-    attention = layer.self_attn
     normed = layer.input_layernorm(x)
-    keys, values = _keys_values(attention, normed, rotation)
-    queries = rotate(_heads(attention, attention.q_proj(normed)), rotation)
-    mixed = attend(queries, keys, values, is_causal=True)
-    x = x + attention.o_proj(_joined(mixed))
-    return x + layer.mlp(layer.post_attention_layernorm(x))
-
-
-def _last_layer(layer: nn.Module, x: Tensor, rotation: Rotation, read: Tensor) -> Tensor:
-    assert isinstance(layer, DecoderLayer)
-    attention = layer.self_attn
-    normed = layer.input_layernorm(x)
-    keys, values = _keys_values(attention, normed, rotation)
-    cosines, sines = (table[read][:, None] for table in rotation)
-    places = read[:, :, None].expand(-1, -1, x.shape[-1])
-    queries = rotate(_heads(attention, attention.q_proj(normed.gather(1, places))), (cosines, sines))
+    keys_values = turned_keys_values(layer.self_attn, normed, rotation)
+    queries = turned_queries(layer.self_attn, take(normed, read), read_rotation)
     before = torch.arange(x.shape[1], device=x.device) <= read[:, None, :, None]
-    mixed = attend(queries, keys, values, mask=before)
-    x = x.gather(1, places) + attention.o_proj(_joined(mixed))
-    return x + layer.mlp(layer.post_attention_layernorm(x))
-
-
-def _keys_values(attention: Attention, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
-    """(B, n, hidden) to turned keys and values, each (B, heads, n, head_size)."""
-    return rotate(_heads(attention, attention.k_proj(x)), rotation), _heads(attention, attention.v_proj(x))
-
-
-def _heads(attention: Attention, x: Tensor) -> Tensor:
-    """(B, n, hidden) to (B, heads, n, head_size)."""
-    return x.view(*x.shape[:2], attention.heads, -1).transpose(1, 2)
-
-
-def _joined(x: Tensor) -> Tensor:
-    """(B, heads, n, head_size) to (B, n, hidden)."""
-    return x.transpose(1, 2).flatten(2)
+    return finish_layer(layer, take(x, read), queries, keys_values, mask=before)

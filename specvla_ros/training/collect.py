@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import queue
@@ -24,9 +25,8 @@ from specvla_ros.training.demonstrations import (
     Demonstration,
     append_demonstration,
     demonstration_file,
-    failed_seeds,
+    read_record,
     record_failure,
-    recorded_seeds,
 )
 from specvla_ros.training.disturbance import Disturbance
 
@@ -168,8 +168,8 @@ def _note(
 
 
 def _outcome_so_far(options: CollectOptions, task: Task) -> TaskOutcome:
-    path = demonstration_file(options.output, task)
-    return TaskOutcome(task.index, task.language, len(recorded_seeds(path)), len(failed_seeds(path)))
+    record = read_record(demonstration_file(options.output, task))
+    return TaskOutcome(task.index, task.language, record.episodes, len(record.failed_seeds), record.steps)
 
 
 def _watch(
@@ -244,23 +244,28 @@ def _work(options: CollectOptions, jobs: Queue[Task], news: Queue[Any]) -> None:
 def _collect_task(options: CollectOptions, task: Task) -> Iterator[tuple[str, Any]]:
     """Record until there are enough, or the expert has failed too often; yield what became of each try."""
     path = demonstration_file(options.output, task)
-    done, failed = recorded_seeds(path), failed_seeds(path)
-    if len(done) >= options.demonstrations:
+    record = read_record(path)
+    if record.episodes >= options.demonstrations:
         return
     environment = LiberoEnvironment(task, image_size=options.image_size, fast_rendering=options.fast_rendering)
-    if not can_solve(environment.goal):
-        yield "refused", f"no expert for {environment.goal[0][0]}" if environment.goal else "no goal"
-        return
-    seed = max([FIRST_SEED - 1, *done, *failed]) + 1
-    tries = len(done) + len(failed)
-    while len(done) < options.demonstrations and tries < MOST_TRIES * options.demonstrations:
-        demonstration = record_episode(environment, seed, STEP_LIMITS[task.suite], disturbed=options.disturbed)
-        if demonstration is None:
-            record_failure(path, task, seed)
-            yield "tried", None
-        else:
-            append_demonstration(path, task, demonstration)
-            done.add(seed)
-            yield "tried", len(demonstration)
-        seed += 1
-        tries += 1
+    try:
+        if not can_solve(environment.goal):
+            yield "refused", f"no expert for {environment.goal}"
+            return
+        done, tries = record.episodes, record.episodes + len(record.failed_seeds)
+        seed = max([FIRST_SEED - 1, *record.seeds, *record.failed_seeds]) + 1
+        while done < options.demonstrations and tries < MOST_TRIES * options.demonstrations:
+            demonstration = record_episode(environment, seed, STEP_LIMITS[task.suite], disturbed=options.disturbed)
+            if demonstration is None:
+                record_failure(path, task, seed)
+                yield "tried", None
+            else:
+                append_demonstration(path, task, demonstration)
+                done += 1
+                yield "tried", len(demonstration)
+            seed, tries = seed + 1, tries + 1
+    finally:
+        environment.close()
+        # robosuite's objects refer to each other in circles: without this a worker grows by a scene with every task.
+        del environment
+        gc.collect()

@@ -54,10 +54,16 @@ class Demonstration:
         return len(self.actions)
 
     def moving_steps(self) -> NDArray[np.int64]:
-        """Indices of the steps that are not no-ops, as OpenVLA's LIBERO data keeps them."""
-        grippers = self.actions[:, 6]
-        changed = np.concatenate([[True], grippers[1:] != grippers[:-1]])
-        return np.flatnonzero(changed | (np.linalg.norm(self.actions[:, :6], axis=1) >= NO_MOTION))
+        """Indices of the steps that are not no-ops, as OpenVLA's LIBERO data keeps them.
+
+        A still step counts when its gripper command differs from that of the last step kept.
+        """
+        moving = np.linalg.norm(self.actions[:, :6], axis=1) >= NO_MOTION
+        kept: list[int] = []
+        for step, moves in enumerate(moving):
+            if moves or (kept and self.actions[step, 6] != self.actions[kept[-1], 6]):
+                kept.append(step)
+        return np.array(kept, dtype=np.int64)
 
     def policy_actions(self) -> NDArray[np.float64]:
         """(T, 7) actions as a policy gives them: the gripper 0 closed .. 1 open (OpenVLA's data preparation)."""
@@ -89,12 +95,37 @@ def append_demonstration(path: Path, task: Task, demonstration: Demonstration) -
         data.attrs["total"] = sum(int(data[name].attrs["num_samples"]) for name in complete)
 
 
-def recorded_seeds(path: Path) -> set[int]:
-    """Seeds of the complete episodes in a file; none when the file does not exist."""
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a demonstration file holds: complete episodes, their steps, and the seeds that were tried.
+
+    LIBERO's own files know no seeds.
+    """
+
+    episodes: int = 0
+    steps: int = 0
+    seeds: frozenset[int] = frozenset()
+    failed_seeds: frozenset[int] = frozenset()
+
+
+def read_record(path: Path) -> Recorded:
+    """What is recorded in a file; nothing when it does not exist.
+
+    Raises:
+        DataError: the file is not one in LIBERO's layout.
+    """
     if not path.is_file():
-        return set()
+        return Recorded()
     with _open(path) as file:
-        return {int(file["data"][name].attrs.get("seed", -1)) for name in _complete(file["data"])}
+        data = _data(file, path)
+        groups = [data[name] for name in _complete(data)]
+        seeds = (int(group.attrs.get("seed", -1)) for group in groups)
+        return Recorded(
+            episodes=len(groups),
+            steps=sum(int(group.attrs["num_samples"]) for group in groups),
+            seeds=frozenset(seed for seed in seeds if seed >= 0),
+            failed_seeds=frozenset(int(seed) for seed in data.attrs.get("failed_seeds", [])),
+        )
 
 
 def record_failure(path: Path, task: Task, seed: int) -> None:
@@ -104,14 +135,6 @@ def record_failure(path: Path, task: Task, seed: int) -> None:
         data = file.require_group("data")
         data.attrs["bddl_file_name"] = task.scene_file.name
         data.attrs["failed_seeds"] = [*data.attrs.get("failed_seeds", []), seed]
-
-
-def failed_seeds(path: Path) -> set[int]:
-    """Seeds of the episodes that the expert did not solve."""
-    if not path.is_file():
-        return set()
-    with _open(path) as file:
-        return {int(seed) for seed in file["data"].attrs.get("failed_seeds", [])}
 
 
 def demonstration_files(directories: Sequence[Path]) -> list[Path]:
@@ -134,9 +157,7 @@ def read_demonstrations(path: Path) -> Iterator[Demonstration]:
         DataError: the file is not one in LIBERO's layout; the message names what is missing.
     """
     with _open(path) as file:
-        if "data" not in file:
-            raise DataError(f"{path}: no group 'data'; expected LIBERO's demonstration layout")
-        data, language = file["data"], instruction_of(path)
+        data, language = _data(file, path), instruction_of(path)
         for name in _complete(data):
             try:
                 yield _read(data[name], language)
@@ -155,6 +176,12 @@ def _open(path: Path) -> h5py.File:
         return h5py.File(path, "r")
     except OSError as error:
         raise DataError(f"{path} is no HDF5 file or is cut short ({error}); record or copy it again") from error
+
+
+def _data(file: h5py.File, path: Path) -> h5py.Group:
+    if "data" not in file:
+        raise DataError(f"{path}: no group 'data'; expected LIBERO's demonstration layout")
+    return file["data"]
 
 
 def _complete(data: h5py.Group) -> list[str]:

@@ -10,9 +10,16 @@ from torch.nn import functional as F
 
 from specvla_ros.policy import ACTION_LENGTH
 from specvla_ros.speculative.eagle import EagleHead
-from specvla_ros.training.greedy import join_heads, split_heads
+from specvla_ros.training.llama_batch import (
+    extended,
+    finish_layer,
+    rotation_at,
+    take,
+    turned_keys_values,
+    turned_queries,
+)
 from specvla_ros.training.regenerated import RegeneratedBatch
-from specvla_ros.vla.llama import Attention, DecoderLayer, rotate
+from specvla_ros.vla.llama import DecoderLayer
 
 PREDICTED = ACTION_LENGTH - 1
 """a2..a7: the first token comes with the target's prefill."""
@@ -68,7 +75,7 @@ def draft_loss(
     # The head alone runs in bfloat16 on a GPU: the target's logits are the aim and stay exact.
     with torch.autocast("cuda", torch.bfloat16, enabled=embeddings.is_cuda):
         predicted = unrolled_features(head, embeddings, noisy_features, batch.lengths, unroll).float()
-    aim = _take(batch.features.float(), batch.lengths[:, None] + _steps(batch.lengths))
+    aim = take(batch.features.float(), batch.lengths[:, None] + _steps(batch.lengths))
     depth = torch.arange(unroll, device=aim.device)
     counts = (_steps(batch.lengths) >= depth[:, None])[:, None].expand(-1, len(aim), -1)
     feature_loss = F.smooth_l1_loss(predicted, aim.expand_as(predicted), reduction="none").mean(dim=-1)
@@ -106,38 +113,23 @@ def unrolled_features(head: EagleHead, embeddings: Tensor, features: Tensor, len
     pairs = lengths[:, None] - 1 + steps
     fused = head.fc(torch.cat([embeddings[:, 1:], features[:, :-1]], dim=2))
     positions = torch.arange(fused.shape[1], device=fused.device)
-    keys, values = _keys_values(layer.self_attn, fused, head.rotary(positions))
-    action_embeddings, first_feature = _take(embeddings, pairs + 1), _take(features, pairs[:, :1])
-    cosines, sines = head.rotary(pairs)
-    rotation = cosines[:, None], sines[:, None]
-    x = _take(fused, pairs)
+    keys_values = turned_keys_values(layer.self_attn, fused, head.rotary(positions))
+    action_embeddings, first_feature = take(embeddings, pairs + 1), take(features, pairs[:, :1])
+    rotation = rotation_at(head.rotary, pairs)
+    x = take(fused, pairs)
     outputs: list[Tensor] = []
     for depth in range(unroll):
         if depth:
             x = head.fc(torch.cat([action_embeddings, torch.cat([first_feature, outputs[-1][:, :-1]], dim=1)], dim=2))
-            new_keys, new_values = _keys_values(layer.self_attn, x, rotation)
-            keys, values = torch.cat([keys, new_keys], dim=2), torch.cat([values, new_values], dim=2)
+            keys_values = extended(keys_values, turned_keys_values(layer.self_attn, x, rotation))
         target_pairs = positions <= pairs[:, :, None] - depth
         own_path = [steps == steps[:, None] - depth + level for level in range(1, depth + 1)]
         mask = torch.cat([target_pairs, *(pair.expand(len(pairs), -1, -1) for pair in own_path)], dim=2)
-        queries = rotate(split_heads(layer.self_attn.q_proj(x), layer.self_attn.heads), rotation)
-        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask[:, None])
-        residual = x + layer.self_attn.o_proj(join_heads(mixed))
-        outputs.append(residual + layer.mlp(layer.post_attention_layernorm(residual)))
+        queries = turned_queries(layer.self_attn, x, rotation)
+        outputs.append(finish_layer(layer, x, queries, keys_values, mask=mask[:, None]))
     return torch.stack(outputs)
-
-
-def _keys_values(attention: Attention, x: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """(B, n, hidden) to turned keys and values, each (B, heads, n, head_size)."""
-    keys, values = (split_heads(project(x), attention.heads) for project in (attention.k_proj, attention.v_proj))
-    return rotate(keys, rotation), values
 
 
 def _steps(lengths: Tensor) -> Tensor:
     """0..5 on the batch's device."""
     return torch.arange(PREDICTED, device=lengths.device)
-
-
-def _take(x: Tensor, places: Tensor) -> Tensor:
-    """(B, n, hidden) at (B, m) places: (B, m, hidden)."""
-    return x.gather(1, places[:, :, None].expand(-1, -1, x.shape[2]))

@@ -6,13 +6,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from specvla_ros.policy import ACTION_LENGTH
-from specvla_ros.vla.llama import DecoderLayer, rotate
+from specvla_ros.training.llama_batch import KeysValues, run_layer
 from specvla_ros.vla.model import OpenVLA
-
-KeysValues = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,32 +56,5 @@ def _read(target: OpenVLA, x: Tensor, start: int, past: list[KeysValues | None])
     model = target.language_model.model
     rotation = model.rotary(torch.arange(start, start + x.shape[1], device=x.device))
     for index, layer in enumerate(model.layers):
-        assert isinstance(layer, DecoderLayer)
-        x, past[index] = _layer(layer, x, rotation, past[index])
+        x, past[index] = run_layer(layer, x, rotation, past[index])
     return model.norm(x)
-
-
-def _layer(
-    layer: DecoderLayer, x: Tensor, rotation: tuple[Tensor, Tensor], past: KeysValues | None
-) -> tuple[Tensor, KeysValues]:
-    """One layer over n new positions; n is 1 where there is a past, so that no mask is needed."""
-    attention = layer.self_attn
-    normed = layer.input_layernorm(x)
-    queries = rotate(split_heads(attention.q_proj(normed), attention.heads), rotation)
-    keys = rotate(split_heads(attention.k_proj(normed), attention.heads), rotation)
-    values = split_heads(attention.v_proj(normed), attention.heads)
-    if past:
-        keys, values = torch.cat([past[0], keys], dim=2), torch.cat([past[1], values], dim=2)
-    mixed = F.scaled_dot_product_attention(queries, keys, values, is_causal=past is None)
-    x = x + attention.o_proj(join_heads(mixed))
-    return x + layer.mlp(layer.post_attention_layernorm(x)), (keys, values)
-
-
-def split_heads(x: Tensor, heads: int) -> Tensor:
-    """(B, n, hidden) to (B, heads, n, head_size)."""
-    return x.unflatten(2, (heads, -1)).transpose(1, 2)
-
-
-def join_heads(x: Tensor) -> Tensor:
-    """(B, heads, n, head_size) to (B, n, hidden)."""
-    return x.transpose(1, 2).flatten(2)

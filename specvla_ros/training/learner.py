@@ -16,12 +16,15 @@ from specvla_ros.training.batched import PromptTable, TeacherForced, teacher_for
 from specvla_ros.training.batches import Batch
 from specvla_ros.training.landmark_loss import LandmarkHead, LandmarkLosses
 from specvla_ros.training.small_target import build_target
-from specvla_ros.vla.config import OpenVLAConfig
+from specvla_ros.vla.config import ACTION_BINS, OpenVLAConfig
 
 POINTING_WEIGHT = 0.3
 POSITIONS_WEIGHT = 0.3
 """The landmark losses beside the action tokens' cross-entropy, which is 1: large at first, when they lead, and small
 when all of them have fallen."""
+
+SPREAD = 1.5
+"""Bins."""
 
 VALIDATION_COLUMNS = (
     "validation_loss",
@@ -33,7 +36,10 @@ VALIDATION_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """Of one batch; `total` is what is minimised, `tokens` the mean cross-entropy of the seven action tokens."""
+    """Of one batch; `total` is what is minimised, `tokens` the mean cross-entropy of the seven action tokens.
+
+    A token's aim is its `neighbourhood`, so `tokens` does not fall to 0 but to about 2.
+    """
 
     total: Tensor
     tokens: Tensor
@@ -64,7 +70,7 @@ class Learner(nn.Module):
     def losses(self, output: TeacherForced, landmarks: Tensor, tokens: Tensor) -> Losses:
         """The weighted sum and its parts."""
         wanted = tokens - self.target.config.first_action_id
-        entropy = F.cross_entropy(output.logits.float().flatten(0, 1), wanted.flatten())
+        entropy = F.cross_entropy(output.logits.float().flatten(0, 1), neighbourhood(wanted.flatten()))
         found = self.head.losses(output.summary, output.patches, landmarks)
         total = entropy + POINTING_WEIGHT * found.pointing + POSITIONS_WEIGHT * found.positions
         return Losses(total, entropy, found)
@@ -99,6 +105,16 @@ class Learner(nn.Module):
 
     def _run(self, pixels: Tensor, tokens: Tensor, languages: Tensor) -> TeacherForced:
         return teacher_forced(self.target, pixels, self.prompt_ids[languages], self.prompt_lengths[languages], tokens)
+
+
+def neighbourhood(bins: Tensor) -> Tensor:
+    """(n,) bins to (n, 256) distributions with a standard deviation of `SPREAD` around them.
+
+    A bin is a third of a millimetre of motion: to be one off is next to right, and a loss that knows this learns from
+    fewer frames.
+    """
+    distance = (torch.arange(ACTION_BINS, device=bins.device) - bins[:, None]) / SPREAD
+    return torch.softmax(-0.5 * distance.square(), dim=1)
 
 
 @torch.no_grad()

