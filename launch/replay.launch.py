@@ -4,7 +4,7 @@ from launch.actions import OpaqueFunction, Shutdown
 from launch_ros.actions import Node
 
 from launch import LaunchContext, LaunchDescription
-from specvla_ros.launching import config_argument, configured_node, parameter_arguments
+from specvla_ros.launching import config_argument, configured_node, end_on_failure, parameter_arguments
 from specvla_ros.nodes.bridge_parameters import PARAMETERS as BRIDGE_PARAMETERS
 from specvla_ros.nodes.replay_node import PARAMETERS as REPLAY_PARAMETERS
 
@@ -14,7 +14,7 @@ PLAYED_BRIDGE_PARAMETERS = tuple(spec for spec in BRIDGE_PARAMETERS if not spec.
 
 def nodes(context: LaunchContext) -> list[Node]:
     return [
-        configured_node(context, "replay_node", "replay", "replay_config", REPLAY_PARAMETERS),
+        configured_node(context, "replay_node", "replay", "replay_config", REPLAY_PARAMETERS, on_exit=end_on_failure),
         configured_node(
             context, "libero_bridge", "libero_bridge", "libero_config", PLAYED_BRIDGE_PARAMETERS, on_exit=Shutdown()
         ),

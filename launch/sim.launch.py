@@ -1,18 +1,28 @@
 """Policy and LIBERO in closed loop: ros2 launch specvla_ros sim.launch.py suite:=libero_object task:=3 threshold:=3."""
 
+from pathlib import Path
+
+import yaml
 from launch.actions import OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from launch import LaunchContext, LaunchDescription
-from specvla_ros.launching import config_argument, configured_node, parameter_arguments
+from specvla_ros.launching import config_argument, configured_node, end_on_failure, parameter_arguments
 from specvla_ros.nodes.bridge_parameters import PARAMETERS as BRIDGE_PARAMETERS
 from specvla_ros.nodes.policy_parameters import PARAMETERS as POLICY_PARAMETERS
 
 
+def mode(context: LaunchContext) -> str:
+    """The bridge's mode: the argument, else its YAML file's."""
+    given = LaunchConfiguration("mode").perform(context)
+    file = yaml.safe_load(Path(LaunchConfiguration("libero_config").perform(context)).read_text())
+    return given or next(iter(file.values()))["ros__parameters"].get("mode", "lockstep")
+
+
 def nodes(context: LaunchContext) -> list[Node]:
     # In realtime mode the bridge publishes /clock; lockstep goes by the wall clock.
-    use_sim_time = LaunchConfiguration("mode").perform(context) == "realtime"
+    use_sim_time = mode(context) == "realtime"
     return [
         configured_node(
             context,
@@ -21,6 +31,7 @@ def nodes(context: LaunchContext) -> list[Node]:
             "policy_config",
             POLICY_PARAMETERS,
             fixed={"use_sim_time": use_sim_time},
+            on_exit=end_on_failure,
         ),
         configured_node(
             context, "libero_bridge", "libero_bridge", "libero_config", BRIDGE_PARAMETERS, on_exit=Shutdown()

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from specvla_ros.errors import SpecVLAError
+from specvla_ros.errors import ConfigurationError, SpecVLAError
 from specvla_ros.policy import MAX_THRESHOLD
 from specvla_ros.training.cli import app as train_app
 
@@ -66,7 +66,7 @@ def demo(
         },
         output=output,
     )
-    write_json(run_demo(options), json_file)
+    write_json(run_demo(options, Console(stderr=str(json_file) == "-")), json_file)
 
 
 @app.command()
@@ -170,8 +170,11 @@ def write_json(content: Any, file: Path | None) -> None:
     if str(file) == "-":
         print(text)
     else:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text + "\n")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text + "\n")
+        except OSError as error:
+            raise ConfigurationError(f"{file} cannot be written: {error.strerror}") from error
 
 
 def main() -> NoReturn:

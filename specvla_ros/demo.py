@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.executors import ExternalShutdownException
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from specvla_ros.errors import SimulationError
+from specvla_ros.errors import ConfigurationError, SimulationError
 from specvla_ros.msg import DecodeStats, EpisodeStatus
 from specvla_ros.nodes import qos
 from specvla_ros.policy import ACTION_LENGTH
@@ -49,6 +50,7 @@ class Watch:
     first_step: float | None = None
     status: EpisodeStatus | None = None
     stats: list[DecodeStats] = field(default_factory=list)
+    failure: str = ""
 
     def on_stats(self, stats: DecodeStats) -> None:
         """An action was decoded."""
@@ -61,6 +63,12 @@ class Watch:
         if status.step == 1:
             self.first_step = self.first_step or time.monotonic()
         self.status = status
+
+    def on_diagnostics(self, diagnostics: DiagnosticArray) -> None:
+        """The policy node lives on without a policy; a demo has nothing to wait for then."""
+        for status in diagnostics.status:
+            if status.level == DiagnosticStatus.ERROR and not self.stats:
+                self.failure = status.message
 
     @property
     def steps_per_second(self) -> float:
@@ -76,15 +84,17 @@ class Watch:
         return sum(ACTION_LENGTH / count for count in forwards) / len(forwards) if forwards else 0.0
 
 
-def run_demo(options: DemoOptions) -> dict[str, Any]:
+def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
     """One episode in closed loop; its figures.
 
     Raises:
         SimulationError: one of the two processes ended early; the message holds the last lines of its log.
     """
-    console = Console()
     output = options.output.resolve()
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"output {output} cannot be made a folder: {error.strerror}") from error
     video, result = output / "episode.mp4", output / "result.json"
     result.unlink(missing_ok=True)
     # The demo is one machine's business, whoever else is on the network.
@@ -103,7 +113,11 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
         listening(watch),
     ):
         show_until_over(console, watch, policy, bridge)
-    for child, name in ((policy, "policy_node"), (bridge, "libero_bridge")):
+        ended_first = policy if bridge.poll() is None else bridge
+    if watch.failure:
+        raise SimulationError(watch.failure)
+    children = [(policy, "policy_node"), (bridge, "libero_bridge")]
+    for child, name in sorted(children, key=lambda item: item[0] is not ended_first):
         if child.returncode != 0:
             tail = (output / f"{name}.log").read_text().strip().splitlines()[-5:]
             raise SimulationError(f"{name} ended with exit code {child.returncode}:\n" + "\n".join(tail))
@@ -146,6 +160,7 @@ def listening(watch: Watch) -> Iterator[None]:
     node = rclpy.create_node("demo")
     node.create_subscription(DecodeStats, "decode_stats", watch.on_stats, qos.STATS)
     node.create_subscription(EpisodeStatus, "episode_status", watch.on_status, qos.LATCHED)
+    node.create_subscription(DiagnosticArray, "/diagnostics", watch.on_diagnostics, qos.STATS)
 
     def spin() -> None:
         with suppress(ExternalShutdownException):
@@ -169,13 +184,15 @@ def show_until_over(
     )
     bar = progress.add_task("loading", total=None)
     with Live(console=console, refresh_per_second=8) as live:
-        while bridge.poll() is None and policy.poll() is None:
+        while bridge.poll() is None and policy.poll() is None and not watch.failure:
             status = watch.status
             if status is not None:
                 description = "waiting for the policy" if status.step == 0 else "control steps"
                 progress.update(bar, description=description, completed=status.step, total=status.max_steps)
             live.update(Group(live_table(watch, policy, bridge), progress))
             time.sleep(0.1)
+    if not console.is_terminal:
+        console.print()
 
 
 def live_table(watch: Watch, policy: subprocess.Popen[bytes], bridge: subprocess.Popen[bytes]) -> Table:

@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import yaml
-from launch.actions import DeclareLaunchArgument
+from launch.actions import DeclareLaunchArgument, Shutdown
+from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from launch import LaunchContext
+from specvla_ros.errors import ConfigurationError
 from specvla_ros.nodes.parameters import ParameterSpec
 from specvla_ros.share import PACKAGE, share_folder
 
@@ -48,7 +50,7 @@ def configured_node(
         keywords: handed to `launch_ros.actions.Node`.
     """
     given = {spec.name: LaunchConfiguration(spec.name).perform(context) for spec in specs}
-    overrides = {spec.name: _typed(given[spec.name], spec.default) for spec in specs if given[spec.name] != ""}
+    overrides = {spec.name: _typed(spec, given[spec.name]) for spec in specs if given[spec.name] != ""}
     return Node(
         package=PACKAGE,
         executable=executable,
@@ -60,9 +62,26 @@ def configured_node(
     )
 
 
-def _typed(text: str, default: Any) -> Any:
-    """The argument's text as the parameter's type: a path that looks like a number stays a string."""
-    if isinstance(default, str):
+def end_on_failure(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
+    """For `on_exit`: whoever waits for a node that could not start would wait for its time-out."""
+    return Shutdown(reason=f"{event.process_name} failed") if event.returncode else None
+
+
+def _typed(spec: ParameterSpec, text: str) -> Any:
+    """The argument's text as the parameter's type: a path that looks like a number stays a string.
+
+    rcl silently keeps the YAML file's value where a later file gives another type, so that is refused here.
+    """
+    if isinstance(spec.default, str):
         return text
-    value = yaml.safe_load(text)
-    return float(value) if isinstance(default, float) else value
+    try:
+        value = float(text) if isinstance(spec.default, float) else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError):
+        value = text
+    if _shape(value) != _shape(spec.default):
+        raise ConfigurationError(f"{spec.name}:={text} does not fit; expected a value like {spec.default}")
+    return value
+
+
+def _shape(value: Any) -> Any:
+    return {type(item) for item in value} if isinstance(value, list) else type(value)

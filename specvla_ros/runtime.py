@@ -141,6 +141,8 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigurationError(f"device {name!r} is not one; expected auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigurationError(f"device {name!r} is not one; expected auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigurationError(
             f"device {name!r}: this torch sees no GPU; install a CUDA build of torch, or use device cpu"

@@ -88,9 +88,9 @@ class PolicyNode(Node):
         self.create_timer(1.0, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._worker.start()
 
-    def close(self) -> None:
-        """Let the action in work end; publish nothing more."""
-        self._worker.stop()
+    def close(self) -> bool:
+        """Let the action in work end; publish nothing more. False when it does not end in time."""
+        return self._worker.stop()
 
     # Callbacks: executor thread.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ def run_node(name: str, build: Callable[[], N], work: Callable[[N], object], arg
     """
     rclpy.init(args=list(args) if args is not None else None)
     node = None
-    failed = False
+    failed = stuck = False
     try:
         node = build()
         work(node)
@@ -46,8 +47,13 @@ def run_node(name: str, build: Callable[[], N], work: Callable[[N], object], arg
         if node is not None:
             close = getattr(node, "close", None)
             if close:
-                close()
+                stuck = close() is False
             node.destroy_node()
         rclpy.try_shutdown()
+    if stuck:
+        # A thread inside a library, which loads a large model for example, would abort the interpreter's own end.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(failed))
     if failed:
         sys.exit(1)

@@ -35,13 +35,14 @@ class NewestWorker(Generic[T]):
             self._condition.notify()
         return replaced
 
-    def stop(self, timeout: float = 5.0) -> None:
-        """Drop what waits and end the thread once it has finished what it works on."""
+    def stop(self, timeout: float = 5.0) -> bool:
+        """Drop what waits and end the thread once it has finished what it works on; False when that takes longer."""
         with self._condition:
             self._stopped = True
             self._item = None
             self._condition.notify()
         self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         self._setup()

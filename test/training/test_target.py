@@ -59,7 +59,7 @@ def weights(output: Path) -> dict[str, torch.Tensor]:
 
 def test_it_learns_its_frames_and_loads_as_a_policy(data: Path, tmp_path: Path) -> None:
     checkpoint = train_target(
-        options(data, tmp_path, steps=160, batch_size=8, every=160, warm_up=10, learning_rate=3e-3)
+        options(data, tmp_path, steps=300, batch_size=8, every=300, warm_up=10, learning_rate=3e-3)
     )
     store = load_frames([data / "demonstrations"], data / "frames")
     tokens = store.tokens(32000)
