@@ -132,6 +132,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
+    package_data={NAME: ["weights/**/*"]},
     distclass=BinaryDistribution,
     cmdclass={"build_py": BuildWithMessages},
     install_requires=[

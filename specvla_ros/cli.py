@@ -29,10 +29,18 @@ Checkpoint = Annotated[
     str, typer.Option(help="OpenVLA checkpoint: directory or hub name. Empty: the small model of this package.")
 ]
 Draft = Annotated[
-    str, typer.Option(help="none, hold, linear, a Spec-VLA draft's directory or hub name, or several joined by +.")
+    str,
+    typer.Option(help="none, hold, linear, eagle (the checkpoint's own), a directory or hub name, or several: A+B."),
 ]
 Threshold = Annotated[
     int, typer.Option(min=0, max=MAX_THRESHOLD, help="Acceptance distance in bins; 0 is exactly the model's answer.")
+]
+FastRendering = Annotated[
+    Optional[bool],  # noqa: UP045
+    typer.Option(
+        help="Fewer triangles, no reflections: three times the frames a second. By default on for the package's own "
+        "model, which was trained with it, and off for a checkpoint, which was not."
+    ),
 ]
 Json = Annotated[Optional[Path], typer.Option("--json", help="Write the figures to this file; - is standard output.")]  # noqa: UP045
 
@@ -46,9 +54,7 @@ def demo(
     checkpoint: Checkpoint = "",
     draft: Draft = "hold",
     threshold: Threshold = 0,
-    fast_rendering: Annotated[
-        bool, typer.Option(help="Fewer triangles, no reflections: three times the frames a second.")
-    ] = False,
+    fast_rendering: FastRendering = None,
     output: Annotated[Path, typer.Option(help="Folder for video, figures and logs.")] = Path("runs/demo"),
     json_file: Json = None,
 ) -> None:
@@ -62,7 +68,7 @@ def demo(
             "task": task,
             "episode": episode,
             "max_steps": max_steps,
-            "fast_rendering": fast_rendering,
+            "fast_rendering": not checkpoint if fast_rendering is None else fast_rendering,
         },
         output=output,
     )
@@ -112,9 +118,7 @@ def evaluate(
     checkpoint: Checkpoint = "",
     draft: Draft = "none",
     threshold: Threshold = 0,
-    fast_rendering: Annotated[
-        bool, typer.Option(help="The picture the policy was trained with; a published checkpoint knows the stock one.")
-    ] = False,
+    fast_rendering: FastRendering = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes, each with its own model; 0: one for each core.")] = 0,
     output: Annotated[
         Path, typer.Option(help="Folder for results; started again with the same options it goes on there.")
@@ -135,13 +139,11 @@ def evaluate(
         checkpoint=checkpoint,
         draft=draft,
         threshold=threshold,
-        fast_rendering=fast_rendering,
+        fast_rendering=not checkpoint if fast_rendering is None else fast_rendering,
         workers=workers or os.cpu_count() or 1,
         videos=videos,
     )
     console = Console(stderr=json_file is not None and str(json_file) == "-")
-    if not checkpoint:
-        console.print("[yellow]The model is a small one with random weights; its actions mean nothing.[/]")
     summaries = summarise(run_evaluation(options, console))
     write_summary(summaries, output)
     console.print(terminal_table(summaries))

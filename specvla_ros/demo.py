@@ -101,8 +101,7 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     if not options.policy["checkpoint"]:
         console.print(
-            "[yellow]The model is a small one with OpenVLA's layout and random weights, made from a seed: it shows the "
-            "system at work, and its actions mean nothing.[/] A real checkpoint: --checkpoint DIR"
+            "The model is the package's own small one, trained in simulation. A real checkpoint: --checkpoint DIR"
         )
     watch = Watch()
     with (

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.policy import Action, Thresholds, expand_thresholds
+from specvla_ros.shipped import shipped_checkpoint
 from specvla_ros.speculative.build import TreeConfig, build_drafter
 from specvla_ros.speculative.decode import SpeculativeDecoder
 from specvla_ros.speculative.stopwatch import Stopwatch
-from specvla_ros.untrained import untrained_checkpoint
 from specvla_ros.vla.actions import ActionTokenizer, NormStats, select_norm_stats
 from specvla_ros.vla.checkpoint import load_tensors, read_config, read_norm_stats, resolve_checkpoint
 from specvla_ros.vla.config import OpenVLAConfig
@@ -95,7 +95,8 @@ def load_policy(
 
     Args:
         checkpoint: directory or hub name; None is the small model that comes with the package.
-        draft: "none", "hold", "linear", a Spec-VLA draft's directory or hub name, or several joined by "+".
+        draft: "none", "hold", "linear", "eagle" (the draft in the checkpoint's own `draft` folder), a Spec-VLA draft's
+            directory or hub name, or several joined by "+".
         threshold: acceptance distance in bins for the six motion dimensions (the gripper stays exact), or seven of
             them. 0 is exactly the model's answer.
         device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1".
@@ -111,11 +112,11 @@ def load_policy(
     """
     thresholds = expand_thresholds(threshold)
     torch_device = _device(device)
-    directory = resolve_checkpoint(checkpoint) if checkpoint else untrained_checkpoint()
+    directory = resolve_checkpoint(checkpoint) if checkpoint else shipped_checkpoint()
     key, norm_stats = select_norm_stats(read_norm_stats(directory), unnorm_key, directory)
     target = load_target(directory, _dtype(dtype, torch_device), torch_device)
     decoder = SpeculativeDecoder(
-        target, build_drafter(draft or "none", target, CAPACITY, tree or TreeConfig()), capacity=CAPACITY
+        target, build_drafter(draft or "none", target, CAPACITY, tree or TreeConfig(), directory), capacity=CAPACITY
     )
     if preparation == "auto":
         preparation = "libero" if key.startswith("libero") else "none"

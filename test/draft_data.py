@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from untrained import _norm_stats
 
 from specvla_ros.sim.libero import Task
 from specvla_ros.training.demonstrations import Demonstration, append_demonstration, demonstration_file
-from specvla_ros.untrained import _norm_stats
 from specvla_ros.vla.checkpoint import write_checkpoint
 from specvla_ros.vla.config import LlamaConfig, OpenVLAConfig, VisionConfig
 from specvla_ros.vla.model import OpenVLA

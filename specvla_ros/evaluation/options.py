@@ -9,7 +9,7 @@ from typing import Any
 
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.policy import expand_thresholds
-from specvla_ros.untrained import untrained_checkpoint
+from specvla_ros.shipped import shipped_checkpoint
 from specvla_ros.vla.checkpoint import resolve_checkpoint
 
 
@@ -22,7 +22,7 @@ class EvaluationOptions:
         output: folder of the episodes' results, the summary and the videos.
         tasks: indices in the suite; empty is all of them.
         trials: initial states 0 .. trials - 1 of each task, of 50.
-        checkpoint, draft, threshold: see `specvla_ros.load_policy`; the empty checkpoint is the untrained one.
+        checkpoint, draft, threshold: see `specvla_ros.load_policy`; the empty checkpoint is the package's own.
         fast_rendering: for a policy that was trained with it; a published checkpoint needs the stock picture.
         image_size: height and width of the camera image in pixels.
         workers: processes, each with a policy and a scene of its own.
@@ -49,8 +49,8 @@ class EvaluationOptions:
 
     @property
     def checkpoint_directory(self) -> Path:
-        """Where the checkpoint lies; a hub name is downloaded, the untrained model made, the first time."""
-        return (resolve_checkpoint(self.checkpoint) if self.checkpoint else untrained_checkpoint()).resolve()
+        """Where the checkpoint lies; a hub name is downloaded, the first time."""
+        return (resolve_checkpoint(self.checkpoint) if self.checkpoint else shipped_checkpoint()).resolve()
 
     def conditions(self) -> dict[str, Any]:
         """What an episode's result depends on; which episodes are run, and by how many workers, is no part of it."""

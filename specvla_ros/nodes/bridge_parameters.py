@@ -46,7 +46,7 @@ PARAMETERS = (
     ParameterSpec("wrist", False, "also publish the wrist camera on wrist_image"),
     ParameterSpec(
         "fast_rendering",
-        False,
+        True,
         "fewer triangles and no reflections: a third of a frame's time, a slightly different picture",
     ),
     ParameterSpec("video", "", "write the episode to this .mp4 or .gif; empty writes none"),

@@ -29,7 +29,9 @@ PARAMETERS = (
         choices=("auto", "libero", "none"),
     ),
     ParameterSpec(
-        "draft", "hold", "none, hold, linear, a Spec-VLA draft's directory or hub name, or several joined by +"
+        "draft",
+        "hold",
+        "none, hold, linear, eagle (the checkpoint's own), a directory or hub name, or several joined by +",
     ),
     ParameterSpec(
         "threshold",

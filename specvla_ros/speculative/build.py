@@ -31,39 +31,55 @@ class TreeConfig:
     legacy: bool = False
 
 
-def build_drafter(name: str, target: OpenVLA, capacity: int, tree: TreeConfig) -> Drafter:
-    """The drafter called `name`: none, hold, linear, a draft's directory or hub name, or several joined by +.
+def build_drafter(
+    name: str, target: OpenVLA, capacity: int, tree: TreeConfig, checkpoint: Path | None = None
+) -> Drafter:
+    """The drafter called `name`: none, hold, linear, eagle, a draft's directory or hub name, or several joined by +.
+
+    Args:
+        checkpoint: the target's directory, whose folder `draft` is what `eagle` means.
 
     Raises:
-        ConfigurationError: `none` is joined with another.
+        ConfigurationError: `none` is joined with another, or the checkpoint brings no draft.
         CheckpointError: a draft checkpoint cannot be loaded.
     """
     parts = [part.strip() for part in name.split("+")]
     if len(parts) == 1:
-        return _build_one(parts[0], target, capacity, tree)
+        return _build_one(parts[0], target, capacity, tree, checkpoint)
     if "none" in parts or "" in parts:
         raise ConfigurationError(
             f"draft {name!r}: only drafts can be joined by '+', for example 'hold+linear' or 'hold+/path/to/draft'"
         )
-    return MergedDrafter([_build_one(part, target, capacity, tree) for part in parts])
+    return MergedDrafter([_build_one(part, target, capacity, tree, checkpoint) for part in parts])
 
 
-def _build_one(name: str, target: OpenVLA, capacity: int, tree: TreeConfig) -> Drafter:
+def _build_one(name: str, target: OpenVLA, capacity: int, tree: TreeConfig, checkpoint: Path | None) -> Drafter:
     if name in ("", "none"):
         return NoDrafter()
     if name == "hold":
         return HoldDrafter()
     if name == "linear":
         return LinearDrafter(target.config.action_ids)
+    directory = _own_draft(checkpoint) if name == "eagle" else resolve_checkpoint(name)
     return EagleDrafter(
         target,
-        load_head(resolve_checkpoint(name), target.dtype, target.device),
+        load_head(directory, target.dtype, target.device),
         capacity=capacity,
         nodes=tree.nodes,
         depth=tree.depth,
         top_k=tree.top_k,
         legacy=tree.legacy,
     )
+
+
+def _own_draft(checkpoint: Path | None) -> Path:
+    directory = checkpoint / "draft" if checkpoint else None
+    if directory is None or not directory.is_dir():
+        raise ConfigurationError(
+            f"draft 'eagle' is the one in the checkpoint's own folder, and there is no {directory or 'such folder'}; "
+            "name a draft's directory, or none, hold or linear"
+        )
+    return directory
 
 
 def load_head(directory: Path, dtype: torch.dtype, device: torch.device) -> EagleHead:

@@ -15,6 +15,7 @@ from torch import Tensor
 from specvla_ros.errors import DataError
 from specvla_ros.policy import ACTION_LENGTH, expand_thresholds
 from specvla_ros.runtime import CAPACITY, load_policy
+from specvla_ros.shipped import shipped_checkpoint
 from specvla_ros.speculative.build import TreeConfig, build_drafter
 from specvla_ros.speculative.decode import SpeculativeDecoder
 from specvla_ros.speculative.eagle import EagleDrafter, EagleHead
@@ -90,11 +91,10 @@ def measure_accept_lengths(
         DataError: there are no held-out episodes.
     """
     target = load_policy(target_checkpoint, device=device).decoder.target
-    tokenizer = PromptTokenizer(resolve_checkpoint(target_checkpoint))
-    decoders = {
-        name: SpeculativeDecoder(target, build_drafter(name, target, CAPACITY, TreeConfig()), capacity=CAPACITY)
-        for name in drafts
-    }
+    directory = resolve_checkpoint(target_checkpoint) if target_checkpoint else shipped_checkpoint()
+    tokenizer = PromptTokenizer(directory)
+    drafters = {name: build_drafter(name, target, CAPACITY, TreeConfig(), directory) for name in drafts}
+    decoders = {name: SpeculativeDecoder(target, drafter, capacity=CAPACITY) for name, drafter in drafters.items()}
     rows = [AcceptLength(name, threshold) for name in drafts for threshold in thresholds]
     episodes = _held_out_episodes(target, tokenizer, demonstrations, frames)
     for episode in track(episodes, "accept lengths", console=Console(stderr=True), transient=True):

@@ -1,11 +1,7 @@
-"""A small model of OpenVLA's layout with random weights, made on first use.
-
-It shows the whole system at work without 15 GB of weights; its actions mean nothing.
-"""
+"""A small model of OpenVLA's layout with random weights, for tests of what a checkpoint must be."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +13,6 @@ from specvla_ros.vla.model import OpenVLA
 from specvla_ros.vla.prompt import write_small_tokenizer
 
 SEED = 0
-NAME = "untrained-1"
-"""Changes whenever the model made here changes, so that an old one is never taken for it."""
 
 CONFIG = OpenVLAConfig(
     dinov2=VisionConfig(width=96, depth=5, heads=3, mlp_width=384, prefix_tokens=5, layer_scale=True),
@@ -27,15 +21,6 @@ CONFIG = OpenVLAConfig(
 )
 MOTION_SCALE = (0.3, 0.3, 0.3, 0.1, 0.1, 0.1)
 """Largest motion in LIBERO's controller units: small, so that a random policy wanders and does not thrash."""
-
-
-def untrained_checkpoint() -> Path:
-    """Directory of the untrained model in the user's cache; made from a fixed seed when it is not there yet."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "specvla_ros"
-    directory = cache / NAME
-    if not directory.is_dir():
-        write_untrained_checkpoint(directory)
-    return directory
 
 
 def write_untrained_checkpoint(directory: Path) -> None:
