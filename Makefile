@@ -9,7 +9,7 @@ SOURCES := setup.py pyproject.toml CMakeLists.txt package.xml constraints.txt re
 # torch: the CPU build where there is no NVIDIA GPU. For another CUDA version than PyPI's default:
 #   make venv TORCH_ARGS="--index-url https://download.pytorch.org/whl/cu126"
 TORCH ?= torch==2.13.0
-TORCH_ARGS ?= $(shell scripts/torch_index)
+TORCH_ARGS ?= $(shell scripts/torch_index "$(PYTHON)")
 
 # .venv has its own ROS 2; a sourced one must not reach into it.
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH PYTHONPATH

@@ -21,8 +21,10 @@ def act_on_file(policy: Policy, path: Path, instruction: str) -> Action:
     """
     try:
         image = np.array(Image.open(path).convert("RGB"))
-    except (FileNotFoundError, IsADirectoryError) as error:
+    except FileNotFoundError as error:
         raise ImageError(f"image {path} does not exist") from error
+    except IsADirectoryError as error:
+        raise ImageError(f"image {path} is a folder; expected a picture file such as PNG or JPEG") from error
     except (UnidentifiedImageError, OSError) as error:
         raise ImageError(f"image {path} cannot be read; expected a picture file such as PNG or JPEG") from error
     return policy.act(image, instruction)

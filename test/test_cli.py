@@ -41,6 +41,7 @@ def test_act_shows_a_person_a_table(picture: Path) -> None:
         (["--image", __file__], "cannot be read; expected a picture file"),
         (["--checkpoint", "/nowhere"], "/nowhere is not a directory"),
         (["--draft", "/nowhere"], "/nowhere is not a directory"),
+        (["--draft", "eagel"], "draft 'eagel' does not exist; expected none, hold, linear, eagle"),
         (["--unnorm-key", "mars"], "no norm_stats for unnorm_key 'mars'; the keys are libero_spatial_no_noops"),
         (["--instruction", " "], "the instruction is empty"),
     ],

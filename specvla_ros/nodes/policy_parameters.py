@@ -31,7 +31,7 @@ PARAMETERS = (
     ParameterSpec(
         "draft",
         "hold",
-        "none, hold, linear, eagle (the checkpoint's own), a directory or hub name, or several joined by +",
+        "none, hold, linear, eagle (the checkpoint's own), a directory or hub name, or several: A+B",
     ),
     ParameterSpec(
         "threshold",

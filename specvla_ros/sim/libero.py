@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Callable
@@ -144,10 +145,14 @@ class LiberoEnvironment:
         self._wrist_image: RGB | None = None
         self._end_effector: EndEffector | None = None
         self._environment = _create(task)
-        if fast_rendering:
-            simplify_meshes(self._environment.sim.model._model)
-        _attach_renderer(self._environment.sim, reflections=not fast_rendering)
-        _observe_with(self._environment, self._observe)
+        try:
+            if fast_rendering:
+                simplify_meshes(self._environment.sim.model._model)
+            _attach_renderer(self._environment.sim, reflections=not fast_rendering)
+            _observe_with(self._environment, self._observe)
+        except BaseException:  # Ctrl-C too: what OpenGL holds must go before the interpreter does
+            self.close()
+            raise
         self._states = _initial_states(task)
 
     @property
@@ -275,8 +280,11 @@ class LiberoEnvironment:
         return self._environment.get_sim_state()
 
     def close(self) -> None:
-        """Free the scene."""
+        """Free the scene; it cannot be used afterwards."""
         self._environment.close()
+        # robosuite's objects refer to each other in circles: without this every scene leaves a gigabyte behind.
+        del self._environment
+        gc.collect()
 
     def _frame(self, success: bool) -> Frame:
         return Frame(self._image, self._wrist_image, self._steps, success, self._end_effector)

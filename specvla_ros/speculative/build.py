@@ -60,7 +60,14 @@ def _build_one(name: str, target: OpenVLA, capacity: int, tree: TreeConfig, chec
         return HoldDrafter()
     if name == "linear":
         return LinearDrafter(target.config.action_ids)
-    directory = _own_draft(checkpoint) if name == "eagle" else resolve_checkpoint(name)
+    if name == "eagle":
+        directory = _own_draft(checkpoint)
+    elif "/" not in name and not Path(name).is_dir():
+        raise ConfigurationError(
+            f"draft {name!r} does not exist; expected none, hold, linear, eagle, or a draft's directory or hub name"
+        )
+    else:
+        directory = resolve_checkpoint(name)
     return EagleDrafter(
         target,
         load_head(directory, target.dtype, target.device),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import os
 import queue
@@ -266,6 +265,3 @@ def _collect_task(options: CollectOptions, task: Task) -> Iterator[tuple[str, An
             seed, tries = seed + 1, tries + 1
     finally:
         environment.close()
-        # robosuite's objects refer to each other in circles: without this a worker grows by a scene with every task.
-        del environment
-        gc.collect()
