@@ -26,6 +26,10 @@ def demos(
     image_size: Annotated[int, typer.Option(min=16, help="Height and width of the recorded images in pixels.")] = 256,
     fast_rendering: Annotated[bool, typer.Option(help="Fewer triangles, no reflections; evaluate with it too.")] = True,
     disturbed: Annotated[bool, typer.Option(help="Push the arm now and then, to show the way back.")] = True,
+    checkpoint: Annotated[
+        str,
+        typer.Option(help="A target that drives part of the way, corrected by the expert (DAgger)."),
+    ] = "",
     workers: Workers = 0,
     output: Annotated[Path, typer.Option(help="Folder for the .hdf5 files; what is there counts.")] = Path(
         "runs/demos"
@@ -44,6 +48,7 @@ def demos(
         image_size=image_size,
         fast_rendering=fast_rendering,
         disturbed=disturbed,
+        checkpoint=checkpoint,
         workers=workers or os.cpu_count() or 1,
     )
     console = Console(stderr=True)

