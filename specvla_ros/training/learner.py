@@ -23,8 +23,11 @@ POSITIONS_WEIGHT = 0.3
 """The landmark losses beside the action tokens' cross-entropy, which is 1: large at first, when they lead, and small
 when all of them have fallen."""
 
-SPREAD = 1.5
-"""Bins."""
+SPREAD = 6.0
+"""Bins. An expert's actions pile up at its top speed and at rest; a narrow aim lets a model that is not sure yet choose
+one of those heaps, and greedy decoding then drives the arm by fits and starts."""
+EXPECTATION_SCALE = 16.0
+"""Bins by which the mean of a token's distribution must be off to cost as much as a unit of entropy."""
 
 VALIDATION_COLUMNS = (
     "validation_loss",
@@ -38,7 +41,7 @@ VALIDATION_COLUMNS = (
 class Losses:
     """Of one batch; `total` is what is minimised, `tokens` the mean cross-entropy of the seven action tokens.
 
-    A token's aim is its `neighbourhood`, so `tokens` does not fall to 0 but to about 2.
+    A token's aim is its `neighbourhood`, so `tokens` does not fall to 0 but to about 3.
     """
 
     total: Tensor
@@ -70,9 +73,11 @@ class Learner(nn.Module):
     def losses(self, output: TeacherForced, landmarks: Tensor, tokens: Tensor) -> Losses:
         """The weighted sum and its parts."""
         wanted = tokens - self.target.config.first_action_id
-        entropy = F.cross_entropy(output.logits.float().flatten(0, 1), neighbourhood(wanted.flatten()))
+        logits, wanted = output.logits.float().flatten(0, 1), wanted.flatten()
+        entropy = F.cross_entropy(logits, neighbourhood(wanted))
+        off = F.smooth_l1_loss(expected_bins(logits) / EXPECTATION_SCALE, wanted / EXPECTATION_SCALE)
         found = self.head.losses(output.summary, output.patches, landmarks)
-        total = entropy + POINTING_WEIGHT * found.pointing + POSITIONS_WEIGHT * found.positions
+        total = entropy + off + POINTING_WEIGHT * found.pointing + POSITIONS_WEIGHT * found.positions
         return Losses(total, entropy, found)
 
     @torch.inference_mode()
@@ -115,6 +120,11 @@ def neighbourhood(bins: Tensor) -> Tensor:
     """
     distance = (torch.arange(ACTION_BINS, device=bins.device) - bins[:, None]) / SPREAD
     return torch.softmax(-0.5 * distance.square(), dim=1)
+
+
+def expected_bins(logits: Tensor) -> Tensor:
+    """(n, 256) logits to the (n,) means of their distributions, in bins."""
+    return logits.softmax(dim=1) @ torch.arange(ACTION_BINS, device=logits.device, dtype=logits.dtype)
 
 
 @torch.no_grad()
