@@ -23,9 +23,12 @@ POSITIONS_WEIGHT = 0.3
 """The landmark losses beside the action tokens' cross-entropy, which is 1: large at first, when they lead, and small
 when all of them have fallen."""
 
-SPREAD = 6.0
-"""Bins. An expert's actions pile up at its top speed and at rest; a narrow aim lets a model that is not sure yet choose
+MOTION_SPREAD, FIXED_SPREAD = 6.0, 0.5
+"""Bins, for a dimension that moves by degrees and for one that knows few values (the gripper, or what never moved). An
+expert's actions pile up at its top speed and at rest; a narrow aim lets a model that is not sure yet choose
 one of those heaps, and greedy decoding then drives the arm by fits and starts."""
+BLUR = 4.0
+"""Bins: standard deviation by which the tokens that are read are moved."""
 EXPECTATION_SCALE = 16.0
 """Bins by which the mean of a token's distribution must be off to cost as much as a unit of entropy."""
 
@@ -41,7 +44,7 @@ VALIDATION_COLUMNS = (
 class Losses:
     """Of one batch; `total` is what is minimised, `tokens` the mean cross-entropy of the seven action tokens.
 
-    A token's aim is its `neighbourhood`, so `tokens` does not fall to 0 but to about 3.
+    A token's aim is its `neighbourhood`, so `tokens` does not fall to 0 but to that one's entropy.
     """
 
     total: Tensor
@@ -54,27 +57,30 @@ class Learner(nn.Module):
 
     Args:
         prompts: of every instruction in the data.
+        moves: (7,) whether a dimension moves by degrees.
     """
 
-    def __init__(self, config: OpenVLAConfig, prompts: PromptTable) -> None:
+    def __init__(self, config: OpenVLAConfig, prompts: PromptTable, moves: Tensor) -> None:
         super().__init__()
         self.target = build_target(config)
         self.head = LandmarkHead(config.llama.hidden_size)
+        self.register_buffer("spreads", torch.where(moves, MOTION_SPREAD, FIXED_SPREAD), persistent=False)
         self.register_buffer("prompt_ids", prompts.ids, persistent=False)
         self.register_buffer("prompt_lengths", prompts.lengths, persistent=False)
 
+    spreads: Tensor
     prompt_ids: Tensor
     prompt_lengths: Tensor
 
-    def forward(self, pixels: Tensor, landmarks: Tensor, tokens: Tensor, languages: Tensor) -> Losses:
-        """Losses of a batch whose images are cropped and normalised."""
-        return self.losses(self._run(pixels, tokens, languages), landmarks, tokens)
+    def forward(self, pixels: Tensor, landmarks: Tensor, tokens: Tensor, read: Tensor, languages: Tensor) -> Losses:
+        """Losses of a batch whose images are cropped and normalised; `read` is what the model reads of the tokens."""
+        return self.losses(self._run(pixels, read, languages), landmarks, tokens)
 
     def losses(self, output: TeacherForced, landmarks: Tensor, tokens: Tensor) -> Losses:
         """The weighted sum and its parts."""
         wanted = tokens - self.target.config.first_action_id
         logits, wanted = output.logits.float().flatten(0, 1), wanted.flatten()
-        entropy = F.cross_entropy(logits, neighbourhood(wanted))
+        entropy = F.cross_entropy(logits, neighbourhood(wanted, self.spreads.repeat(len(tokens))))
         off = F.smooth_l1_loss(expected_bins(logits) / EXPECTATION_SCALE, wanted / EXPECTATION_SCALE)
         found = self.head.losses(output.summary, output.patches, landmarks)
         total = entropy + off + POINTING_WEIGHT * found.pointing + POSITIONS_WEIGHT * found.positions
@@ -112,14 +118,26 @@ class Learner(nn.Module):
         return teacher_forced(self.target, pixels, self.prompt_ids[languages], self.prompt_lengths[languages], tokens)
 
 
-def neighbourhood(bins: Tensor) -> Tensor:
-    """(n,) bins to (n, 256) distributions with a standard deviation of `SPREAD` around them.
+def neighbourhood(bins: Tensor, spreads: Tensor) -> Tensor:
+    """(n,) bins and standard deviations to (n, 256) distributions around them.
 
     A bin is a third of a millimetre of motion: to be one off is next to right, and a loss that knows this learns from
     fewer frames.
     """
-    distance = (torch.arange(ACTION_BINS, device=bins.device) - bins[:, None]) / SPREAD
+    distance = (torch.arange(ACTION_BINS, device=bins.device) - bins[:, None]) / spreads[:, None]
     return torch.softmax(-0.5 * distance.square(), dim=1)
+
+
+def blur(tokens: Tensor, action_ids: range, generator: torch.Generator) -> Tensor:
+    """(B, 7) action token ids as a model in training reads them: moved by some bins, and half of them by any number.
+
+    The exact tokens of an action's first dimensions name the frame they come from. A model that reads them learns the
+    later ones by heart, does without the picture, and is lost as soon as its own first token is a bin off.
+    """
+    moved = tokens + (BLUR * torch.randn(tokens.shape, generator=generator)).round().long()
+    anything = torch.randint(action_ids.start, action_ids.stop, tokens.shape, generator=generator)
+    chosen = torch.where(torch.rand(tokens.shape, generator=generator) < 0.5, anything, moved)
+    return chosen.clamp(action_ids.start, action_ids.stop - 1)
 
 
 def expected_bins(logits: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from specvla_ros.training.augmentation import augment
 from specvla_ros.training.batched import PromptTable
 from specvla_ros.training.batches import Batch, BatchSource
 from specvla_ros.training.frames import FrameStore, load_frames
-from specvla_ros.training.learner import VALIDATION_COLUMNS, Learner, Losses, move_average
+from specvla_ros.training.learner import VALIDATION_COLUMNS, Learner, Losses, blur, move_average
 from specvla_ros.training.small_target import write_target
 from specvla_ros.training.target_options import TargetOptions
 from specvla_ros.training.training_log import TrainingLog
@@ -76,7 +76,7 @@ class TargetRun:
         self._batches = BatchSource(store, tokens, options.batch_size, options.seed)
         self._decisive = {**options.decisive(), "frames": len(store), "norm_stats": self._norm_stats}
         torch.manual_seed(options.seed)
-        self._model = Learner(self._config, _prompts(store.instructions)).to(self._device)
+        self._model = Learner(self._config, _prompts(store.instructions), _moves(self._norm_stats)).to(self._device)
         self._average = copy.deepcopy(self._model)
         self._optimiser = torch.optim.AdamW(
             _parameter_groups(self._model), lr=options.learning_rate, betas=(0.9, 0.95), fused=True
@@ -153,10 +153,11 @@ class TargetRun:
         # One generator a step: a resumed run draws what an uninterrupted one would have drawn.
         generator = torch.Generator().manual_seed(self._options.seed * 1_000_003 + self._step)
         pixels, landmarks = augment(batch.images, batch.landmarks, generator)
+        read = blur(batch.tokens.cpu(), self._config.action_ids, generator)
         for group in self._optimiser.param_groups:
             group["lr"] = self.learning_rate()
         with self._autocast():
-            losses: Losses = self._model(pixels, landmarks, batch.tokens, batch.languages)
+            losses: Losses = self._model(pixels, landmarks, batch.tokens, read.to(self._device), batch.languages)
         losses.total.backward()
         nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
         self._optimiser.step()
@@ -241,6 +242,14 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ConfigurationError(f"device {name!r} is not available here; expected auto, cpu or cuda") from error
     return torch.device(name)
+
+
+def _moves(norm_stats: dict[str, Any]) -> torch.Tensor:
+    """(7,) True for the dimensions that the data moves by degrees."""
+    (entry,) = norm_stats.values()
+    action = entry["action"]
+    low, high, mask = (torch.tensor(action[name]) for name in ("q01", "q99", "mask"))
+    return mask & (high > low)
 
 
 def _prompts(instructions: list[str]) -> PromptTable:
