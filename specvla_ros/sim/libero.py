@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 from collections.abc import Callable
@@ -280,11 +279,8 @@ class LiberoEnvironment:
         return self._environment.get_sim_state()
 
     def close(self) -> None:
-        """Free the scene; it cannot be used afterwards."""
+        """Free the scene. Its memory, a gigabyte, comes back when Python collects circles of references."""
         self._environment.close()
-        # robosuite's objects refer to each other in circles: without this every scene leaves a gigabyte behind.
-        del self._environment
-        gc.collect()
 
     def _frame(self, success: bool) -> Frame:
         return Frame(self._image, self._wrist_image, self._steps, success, self._end_effector)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import queue
@@ -268,7 +269,7 @@ def _collect_task(
     environment = LiberoEnvironment(task, image_size=options.image_size, fast_rendering=options.fast_rendering)
     try:
         if not can_solve(environment.goal):
-            yield "refused", f"no expert for {environment.goal}"
+            yield "refused", f"no expert for {environment.goal[0][0]}"
             return
         done, tries = record.episodes, record.episodes + len(record.failed_seeds)
         # Corrections take their time: an episode with a policy at the wheel may last twice as long.
@@ -286,3 +287,6 @@ def _collect_task(
             seed, tries = seed + 1, tries + 1
     finally:
         environment.close()
+        # Without this a worker grows by a scene with every task.
+        del environment
+        gc.collect()

