@@ -353,8 +353,15 @@ def _attach_renderer(simulator: Any, *, reflections: bool) -> None:
     import mujoco
     from robosuite.utils.binding_utils import MjRenderContextOffscreen
 
+    class Renderer(MjRenderContextOffscreen):
+        """Frees its OpenGL objects in its own context; in another scene's, that scene's would go in their place."""
+
+        def __del__(self) -> None:
+            self.gl_ctx.make_current()
+            super().__del__()
+
     try:
-        context = MjRenderContextOffscreen(simulator, device_id=-1)
+        context = Renderer(simulator, device_id=-1)
     except Exception as error:  # OpenGL's, MuJoCo's and robosuite's own, with no common base
         raise _cannot_render(error) from error
     context.vopt.geomgroup[0] = 0  # collision shapes
