@@ -57,6 +57,9 @@ def final_frame(environment: LiberoEnvironment) -> Frame:
     return environment.step(ACTIONS[-1])
 
 
+KEPT_ALIVE: list[object] = []
+
+
 @pytest.fixture(scope="module")
 def environment() -> Iterator[LiberoEnvironment]:
     with closing(LiberoEnvironment(find_task("libero_spatial", 0), image_size=128, wrist=True)) as environment:
@@ -78,6 +81,8 @@ def test_states_pictures_and_poses_are_those_of_liberos_own_environment(environm
     ) as stock:
         stock.seed(0)
         stock.reset()
+        # robosuite's own renderer frees its objects in whatever context is current, which would be another test's.
+        KEPT_ALIVE.append(stock.sim._render_context_offscreen)
         stock.sim.data._data.qacc_warmstart[:] = 0.0
         stock.robots[0].gripper.current_action = np.zeros(2)
         stock.set_init_state(load_initial_states(task.states_file)[2])
