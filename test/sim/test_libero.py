@@ -233,7 +233,7 @@ def test_a_random_start_repeats_bit_for_bit_whatever_came_before_it(environment:
     again = environment.reset_randomly(7)
     assert np.array_equal(environment.state(), state)
     assert np.array_equal(environment._environment.sim.model.body_pos, fixtures)
-    assert first.image is not None and again.image is not None
+    assert first.image is not None and again.image is not None and np.array_equal(first.image, again.image)
 
 
 def test_a_random_start_is_never_an_evaluation_start(environment: LiberoEnvironment) -> None:
@@ -265,6 +265,22 @@ def test_objects_lie_at_rest_where_the_scene_file_puts_them_after_a_random_start
             for _ in range(5):
                 environment.step(STILL, render=False)
             assert np.linalg.norm(places(environment) - before, axis=1).max() < 1e-3, seed
+
+
+def test_image_points_are_where_the_picture_shows_things(environment: LiberoEnvironment) -> None:
+    """Against the pixels of each object in a picture of what belongs to which."""
+    frame = environment.reset_randomly(3)
+    assert frame.end_effector is not None
+    assert (environment.image_point(frame.end_effector.position) > 0.0).all()
+    assert (environment.image_point(frame.end_effector.position) < 1.0).all()
+    simulator = environment._environment.sim
+    upside_down = simulator.render(camera_name="agentview", width=128, height=128, segmentation=True)[..., 1]
+    owner = simulator.model.body_rootid[simulator.model.geom_bodyid[upside_down[::-1, ::-1]]]
+    for name in environment.objects:
+        rows, columns = np.nonzero(owner == environment._environment.env.obj_body_id[name])
+        assert len(rows) > 50, name
+        seen = (np.array([columns.mean(), rows.mean()]) + 0.5) / 128
+        assert environment.image_point(sum(environment.bounds(name)) / 2.0) == pytest.approx(seen, abs=0.03), name
 
 
 def test_image_points_lie_in_the_picture_and_mirror_left_and_right(environment: LiberoEnvironment) -> None:
