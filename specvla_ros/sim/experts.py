@@ -18,11 +18,10 @@ from specvla_ros.sim.libero import Frame, LiberoEnvironment
 
 CONTROLLER_SCALE = 0.05
 """Metres that a motion of 1 asks of LIBERO's controller in one step."""
-TOP_SPEED = 0.8
-GAIN = 0.9
-"""Part of the remaining way that one step asks for."""
+TOP_SPEED, SLOWING = 0.88, 0.038
+"""Of a motion, as a part of the controller's largest, and metres to a way-point at which it has lost a quarter."""
 PUSH, PUSH_REACH = 0.12, 0.006
-"""Added to the speed towards a way-point, in full from so many metres on; the arm's friction would stop it short."""
+"""Added to the motion along each axis, in full from so many metres on; the arm's friction would stop it short."""
 AIM, AIM_DEPTH = 0.010, 0.005
 """Metres to a way-point, across and down, at which it counts as reached."""
 HOVER = 0.08
@@ -200,9 +199,13 @@ def _approach(hand: NDArray[np.float64], grasp: NDArray[np.float64]) -> NDArray[
 
 
 def _towards(way: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(3,) motion in the controller's units for a step along `way`, in metres."""
-    motion = GAIN * way / CONTROLLER_SCALE + PUSH * np.clip(way / PUSH_REACH, -1.0, 1.0)
-    return motion * (TOP_SPEED / max(TOP_SPEED, np.abs(motion).max()))
+    """(3,) motion in the controller's units for a step along `way`, in metres.
+
+    Smooth in where things are, so that a learner that sees them a little off acts a little off.
+    """
+    distance = float(np.linalg.norm(way))
+    speed = TOP_SPEED * np.tanh(distance / SLOWING)
+    return speed / max(distance, 1e-9) * way + PUSH * np.tanh(way / PUSH_REACH)
 
 
 def _action(motion: NDArray[np.float64], gripper: float) -> NDArray[np.float64]:
