@@ -67,10 +67,14 @@ def demos(
 def target(
     data: Data,
     output: Annotated[Path, typer.Option(help="Folder for checkpoint, log and state.")] = Path("runs/target"),
+    start: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Output of another training to begin with, for example before corrections were recorded."),
+    ] = None,
     minutes: Minutes = 0.0,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 20_000,
     batch_size: Annotated[int, typer.Option(min=1, help="Frames in a step.")] = 32,
-    learning_rate: Annotated[float, typer.Option(help="AdamW's, after warm-up.")] = 1e-3,
+    learning_rate: Annotated[float, typer.Option(help="After warm-up.")] = 1e-3,
     every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 500,
     vision_width: Annotated[int, typer.Option(help="Width of the DINOv2 tower.")] = 128,
     vision_depth: Annotated[int, typer.Option(help="Its blocks; the last one never runs.")] = 4,
@@ -90,6 +94,7 @@ def target(
         TargetOptions(
             data=tuple(data),
             output=output,
+            start=start,
             sizes=TargetSizes(
                 vision_width=vision_width, vision_depth=vision_depth, hidden_size=hidden_size, layers=layers
             ),

@@ -20,6 +20,8 @@ SIGMA = 0.7
 """Width of the target around a landmark, in patches."""
 POSITION_SCALE = 10.0
 """Positions are learned in decimetres, so that the arm's reach spans a few units."""
+POSITION_AIM = 0.1
+"""Decimetres within which an error's gradient fades: a grasp forgives a centimetre, and one further off is missed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ class LandmarkHead(nn.Module):
         entropy = -(targets * F.log_softmax(logits, dim=-1)).sum(dim=-1)
         wanted = POSITION_SCALE * _relative_positions(landmarks[..., :3])
         known = wanted.isfinite().all(dim=-1)
-        off = F.smooth_l1_loss(positions, torch.where(known[..., None], wanted, 0.0), reduction="none").mean(dim=-1)
+        wanted = torch.where(known[..., None], wanted, 0.0)
+        off = F.smooth_l1_loss(positions, wanted, reduction="none", beta=POSITION_AIM).mean(dim=-1)
         near = _patches_apart(logits.argmax(dim=-1), places) <= 1
         return LandmarkLosses(
             pointing=_mean_where(entropy, in_view),

@@ -19,7 +19,7 @@ from specvla_ros.training.small_target import build_target
 from specvla_ros.vla.config import ACTION_BINS, OpenVLAConfig
 
 POINTING_WEIGHT = 0.3
-POSITIONS_WEIGHT = 0.3
+POSITIONS_WEIGHT = 3.0
 """The landmark losses beside the action tokens' cross-entropy, which is 1: large at first, when they lead, and small
 when all of them have fallen."""
 
@@ -27,7 +27,7 @@ MOTION_SPREAD, FIXED_SPREAD = 6.0, 0.5
 """Bins, for a dimension that moves by degrees and for one that knows few values (the gripper, or what never moved). An
 expert's actions pile up at its top speed and at rest; a narrow aim lets a model that is not sure yet choose
 one of those heaps, and greedy decoding then drives the arm by fits and starts."""
-BLUR = 4.0
+BLUR = 12.0
 """Bins: standard deviation by which the tokens that are read are moved."""
 EXPECTATION_SCALE = 16.0
 """Bins by which the mean of a token's distribution must be off to cost as much as a unit of entropy."""

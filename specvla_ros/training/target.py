@@ -25,6 +25,7 @@ from specvla_ros.training.batched import PromptTable
 from specvla_ros.training.batches import Batch, BatchSource
 from specvla_ros.training.frames import FrameStore, load_frames
 from specvla_ros.training.learner import VALIDATION_COLUMNS, Learner, Losses, blur, move_average
+from specvla_ros.training.optimiser import Optimiser
 from specvla_ros.training.small_target import write_target
 from specvla_ros.training.target_options import TargetOptions
 from specvla_ros.training.training_log import TrainingLog
@@ -56,7 +57,8 @@ def train_target(options: TargetOptions) -> Path:
     options.output.mkdir(parents=True, exist_ok=True)
     store = load_frames(options.data, options.cache or options.output / "frames", workers=options.workers)
     run = TargetRun(options, store)
-    run.restore()
+    if not run.restore() and options.start is not None:
+        run.start_from(options.start)
     with held_signals() as received, progress_bar() as bar:
         run.train(bar, received)
     if received:
@@ -78,22 +80,37 @@ class TargetRun:
         torch.manual_seed(options.seed)
         self._model = Learner(self._config, _prompts(store.instructions), _moves(self._norm_stats)).to(self._device)
         self._average = copy.deepcopy(self._model)
-        self._optimiser = torch.optim.AdamW(
-            _parameter_groups(self._model), lr=options.learning_rate, betas=(0.9, 0.95), fused=True
-        )
+        self._optimiser = Optimiser(self._model)
         self._step = 0
         self._seconds = 0.0
         self._progress = 0.0
 
-    def restore(self) -> None:
-        """Go on from the output's state, if it has one.
+    def start_from(self, output: Path) -> None:
+        """Begin with the averaged weights of another run, which may have seen other data.
+
+        Raises:
+            ConfigurationError: there is no such run, or its sizes are others.
+        """
+        path = output / STATE_FILE
+        if not path.is_file():
+            raise ConfigurationError(f"{path} does not exist; start from the output folder of another training")
+        state = torch.load(path, map_location=self._device, weights_only=True)
+        if state["decisive"]["sizes"] != self._decisive["sizes"]:
+            raise ConfigurationError(
+                f"{path} has the sizes {state['decisive']['sizes']}, not {self._decisive['sizes']}; give the same"
+            )
+        for model in (self._model, self._average):
+            model.load_state_dict(state["average"])
+
+    def restore(self) -> bool:
+        """Go on from the output's state; False if it has none.
 
         Raises:
             ConfigurationError: it belongs to other options or other data.
         """
         path = self._options.output / STATE_FILE
         if not path.is_file():
-            return
+            return False
         state = torch.load(path, map_location=self._device, weights_only=True)
         for name, value in self._decisive.items():
             if state["decisive"][name] != value:
@@ -106,6 +123,7 @@ class TargetRun:
         self._average.load_state_dict(state["average"])
         self._optimiser.load_state_dict(state["optimiser"])
         self._step, self._seconds = state["step"], state["seconds"]
+        return True
 
     def train(self, bar: Progress, received: list[int]) -> None:
         """Train to the end, or until a signal was received; either way the state is written."""
@@ -154,14 +172,11 @@ class TargetRun:
         generator = torch.Generator().manual_seed(self._options.seed * 1_000_003 + self._step)
         pixels, landmarks = augment(batch.images, batch.landmarks, generator)
         read = blur(batch.tokens.cpu(), self._config.action_ids, generator)
-        for group in self._optimiser.param_groups:
-            group["lr"] = self.learning_rate()
         with self._autocast():
             losses: Losses = self._model(pixels, landmarks, batch.tokens, read.to(self._device), batch.languages)
         losses.total.backward()
         nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
-        self._optimiser.step()
-        self._optimiser.zero_grad(set_to_none=True)
+        self._optimiser.step(self.learning_rate())
         self._step += 1
         # A young average would hold the random start for a thousand steps, so its memory grows with its age.
         move_average(self._average, self._model, min(AVERAGE_DECAY, self._step / (self._step + 10)))
@@ -172,7 +187,7 @@ class TargetRun:
             "step": self._step,
             "samples": self._step * self._options.batch_size,
             "seconds": round(self._seconds, 1),
-            "lr": self._optimiser.param_groups[0]["lr"],
+            "lr": self.learning_rate(),
             "loss": losses.total.item(),
             "tokens": losses.tokens.item(),
             "pointing": losses.landmarks.pointing.item(),
@@ -259,11 +274,3 @@ def _prompts(instructions: list[str]) -> PromptTable:
         tokenizer = PromptTokenizer(Path(directory))
         return PromptTable.from_ids([tokenizer.encode(instruction) for instruction in instructions])
 
-
-def _parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Weight decay on matrices; none on norms, biases and gains."""
-    parameters = list(model.parameters())
-    return [
-        {"params": [parameter for parameter in parameters if parameter.ndim > 1], "weight_decay": 0.05},
-        {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
-    ]

@@ -18,6 +18,7 @@ class TargetOptions:
     Attributes:
         data: folders of demonstrations.
         output: gets `checkpoint` (the result), log.csv, log.png and state.pt, from which the same call goes on.
+        start: output of another run, whose weights this one begins with; from nothing if None.
         cache: where the prepared frames are kept; OUTPUT/frames when None.
         steps: the learning rate falls to 0 over so many.
         minutes: ends sooner, with the learning rate at 0, where the steps would take longer; None does not.
@@ -30,6 +31,7 @@ class TargetOptions:
 
     data: tuple[Path, ...]
     output: Path
+    start: Path | None = None
     cache: Path | None = None
     sizes: TargetSizes = field(default_factory=TargetSizes)
     steps: int = 20_000

@@ -155,3 +155,20 @@ def test_held_out_frames_are_measured(tmp_path: Path) -> None:
         row = list(csv.DictReader(file))[-1]
     assert 0.0 <= float(row["accuracy_gripper"]) <= 1.0 and 0.0 <= float(row["validation_pointing"]) <= 1.0
     assert float(row["deviation_x"]) >= 0.0
+
+
+def test_a_run_begins_with_the_weights_of_another(data: Path, tmp_path: Path) -> None:
+    train_target(options(data, tmp_path / "first", steps=20))
+    train_target(options(data, tmp_path / "second", start=tmp_path / "first", steps=1, learning_rate=1e-9))
+    first, second = weights(tmp_path / "first"), weights(tmp_path / "second")
+    # A step that is next to none may still tip a weight over to the next bfloat16.
+    assert all(torch.allclose(first[name], second[name], rtol=0.01) for name in first)
+
+
+def test_a_start_that_is_none_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="does not exist; start from the output folder"):
+        train_target(options(data, tmp_path / "second", start=tmp_path / "nowhere"))
+    train_target(options(data, tmp_path / "first", steps=1))
+    larger = dataclasses.replace(SIZES, layers=2)
+    with pytest.raises(ConfigurationError, match="give the same"):
+        train_target(options(data, tmp_path / "second", start=tmp_path / "first", sizes=larger))
