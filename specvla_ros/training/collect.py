@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from specvla_ros.errors import SimulationError, SpecVLAError
+from specvla_ros.processes import single_threaded_children
 from specvla_ros.sim.experts import PickAndPlaceExpert, can_solve
 from specvla_ros.sim.libero import STEP_LIMITS, Frame, LiberoEnvironment, Task, list_tasks, to_libero_action
 from specvla_ros.training.demonstrations import (
@@ -96,8 +97,9 @@ def collect(options: CollectOptions, console: Console) -> list[TaskOutcome]:
         context.Process(target=_work, args=(options, jobs, news), daemon=True)
         for _ in range(min(options.workers, len(chosen)))
     ]
-    for worker in workers:
-        worker.start()
+    with single_threaded_children():
+        for worker in workers:
+            worker.start()
     try:
         _watch(options, outcomes, workers, news, console)
     finally:
@@ -224,7 +226,6 @@ def _require_alive(workers: Sequence[Any]) -> None:
 
 def _work(options: CollectOptions, jobs: Queue[Task], news: Queue[Any]) -> None:
     """A worker process: one task after another, each with a scene and a file of its own."""
-    os.environ["OMP_NUM_THREADS"] = "1"
     try:
         interfere = _interference(options)
         while True:

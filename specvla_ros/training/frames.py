@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from specvla_ros.errors import DataError
+from specvla_ros.processes import single_threaded_children
 from specvla_ros.training.demonstrations import (
     LANDMARKS,
     demonstration_files,
@@ -151,7 +152,8 @@ def _build(files: list[Path], cache: Path, fingerprint: str, workers: int) -> No
     # Another run may have the old images mapped: they are replaced, not overwritten.
     unfinished = cache / f".{IMAGES_FILE}.{os.getpid()}"
     # A fresh interpreter for each worker: a fork of one that runs torch's or HDF5's threads may hang.
-    with ProcessPoolExecutor(min(workers, len(files)), mp_context=get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(min(workers, len(files)), mp_context=get_context("spawn"))
+    with single_threaded_children(), pool:
         sizes = list(track(pool.map(_moving_steps, files), total=len(files), description="counting steps"))
         starts = [0, *itertools.accumulate(sizes)]
         if not starts[-1]:
