@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from specvla_ros.errors import ConfigurationError, SpecVLAError
 from specvla_ros.policy import MAX_THRESHOLD
+from specvla_ros.sim.holding import HOLD_TIME
 from specvla_ros.training.cli import app as train_app
 
 app = typer.Typer(
@@ -115,40 +116,94 @@ def evaluate(
         Optional[list[int]], typer.Option(help="Index of a task in its suite, once for each; none: all.")  # noqa: UP045
     ] = None,
     trials: Annotated[int, typer.Option(min=1, max=50, help="Initial states of each task, the first ones.")] = 20,
+    max_steps: Annotated[int, typer.Option(min=0, help="Steps of an episode at most; 0 is the suite's limit.")] = 0,
     checkpoint: Checkpoint = "",
-    draft: Draft = "none",
-    threshold: Threshold = 0,
+    draft: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="As of `specvla act`, none by default; several are compared.", show_default=False),
+    ] = None,
+    threshold: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            help="Bins: one number, or seven with commas between them, by dimension; 0 by default, several are "
+            "compared.",
+            show_default=False,
+        ),
+    ] = None,
+    latency: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            help="lockstep: the scene waits for the policy. Or it moves on, in simulated time, for as long as a "
+            "command takes: measured, fixed:MS, or model:FLOOR_MS+ROUND_MS, which emulates another machine. Several "
+            "are compared.",
+            show_default=False,
+        ),
+    ] = None,
+    hold_time: Annotated[
+        float, typer.Option(min=0.0, help="When the scene moves on: seconds after its frame that a command holds.")
+    ] = HOLD_TIME,
     fast_rendering: FastRendering = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes, each with its own model; 0: one for each core.")] = 0,
     output: Annotated[
         Path, typer.Option(help="Folder for results; started again with the same options it goes on there.")
     ] = Path("runs/eval"),
     videos: Annotated[int, typer.Option(min=0, help="Film so many episodes of each task.")] = 0,
+    speed: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Then time so many frames against plain greedy decoding, in turn, into speed.json; 0 times none.",
+        ),
+    ] = 0,
+    ros: Annotated[bool, typer.Option(help="Through the policy node and the LIBERO bridge.")] = False,
     json_file: Json = None,
 ) -> None:
-    """Success rate, steps and tokens per forward on a LIBERO suite, by OpenVLA's protocol and without ROS."""
-    from specvla_ros.evaluation.evaluate import evaluate as run_evaluation
+    """Success rate, steps and tokens per forward on a LIBERO suite, by OpenVLA's protocol.
+
+    With several drafts, thresholds or latencies every combination is evaluated, each in a folder of its own.
+    """
+    from specvla_ros.evaluation.command import run_command
     from specvla_ros.evaluation.options import EvaluationOptions
-    from specvla_ros.evaluation.tables import summarise, summary_dict, terminal_table, write_summary
+    from specvla_ros.evaluation.sweep import combinations, parse_threshold
 
     options = EvaluationOptions(
         suite=suite,
         output=output,
         tasks=tuple(task or ()),
         trials=trials,
+        max_steps=max_steps,
         checkpoint=checkpoint,
-        draft=draft,
-        threshold=threshold,
+        hold_time=hold_time,
         fast_rendering=not checkpoint if fast_rendering is None else fast_rendering,
         workers=workers or os.cpu_count() or 1,
         videos=videos,
+        ros=ros,
     )
+    thresholds = [parse_threshold(text) for text in threshold or ["0"]]
+    sweep = combinations(options, draft or ["none"], thresholds, latency or ["lockstep"])
     console = Console(stderr=json_file is not None and str(json_file) == "-")
-    summaries = summarise(run_evaluation(options, console))
-    write_summary(summaries, output)
-    console.print(terminal_table(summaries))
-    console.print(f"episodes, summary.json and summary.md: {output}", highlight=False, soft_wrap=True)
-    write_json(summary_dict(summaries), json_file)
+    write_json(run_command(sweep, speed, output, console), json_file)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="What `specvla eval --output` was given.")],
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Folder for the page, its tables and drawings; by default `report` in RUN_DIR."),
+    ] = None,
+    case_study: Annotated[
+        str,
+        typer.Option(help="First decode an action of this evaluation again, by its folder in RUN_DIR, and draw it."),
+    ] = "",
+) -> None:
+    """One page with an evaluation's or a sweep's tables, plots and films; the tables also as CSV and Markdown."""
+    from specvla_ros.report.report import add_case_study, write_report
+
+    if case_study:
+        add_case_study(folder, case_study)
+    page = write_report(folder, output or folder / "report")
+    Console().print(f"report: {page}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -118,9 +118,7 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
         raise SimulationError(watch.failure)
     children = [(policy, "policy_node"), (bridge, "libero_bridge")]
     for child, name in sorted(children, key=lambda item: item[0] is not ended_first):
-        if child.returncode != 0:
-            tail = (output / f"{name}.log").read_text().strip().splitlines()[-5:]
-            raise SimulationError(f"{name} ended with exit code {child.returncode}:\n" + "\n".join(tail))
+        require_success(child, name, output)
     report = {
         **json.loads(result.read_text()),
         **{name: options.policy[name] for name in ("draft", "threshold")},
@@ -151,6 +149,17 @@ def node_process(name: str, config: str, parameters: dict[str, Any], output: Pat
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
+
+
+def require_success(child: subprocess.Popen[bytes], name: str, output: Path) -> None:
+    """Of a node process that has ended.
+
+    Raises:
+        SimulationError: its exit code is not 0; the message holds the last lines of its log.
+    """
+    if child.returncode != 0:
+        tail = (output / f"{name}.log").read_text().strip().splitlines()[-5:]
+        raise SimulationError(f"{name} ended with exit code {child.returncode}:\n" + "\n".join(tail))
 
 
 @contextmanager

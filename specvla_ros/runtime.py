@@ -15,6 +15,7 @@ from specvla_ros.policy import Action, Thresholds, expand_thresholds
 from specvla_ros.shipped import shipped_checkpoint
 from specvla_ros.speculative.build import TreeConfig, build_drafter
 from specvla_ros.speculative.decode import SpeculativeDecoder
+from specvla_ros.speculative.drafter import Drafter
 from specvla_ros.speculative.stopwatch import Stopwatch
 from specvla_ros.vla.actions import ActionTokenizer, NormStats, select_norm_stats
 from specvla_ros.vla.checkpoint import load_tensors, read_config, read_norm_stats, resolve_checkpoint
@@ -73,6 +74,11 @@ class OpenVLAPolicy:
     def reset(self) -> None:
         """A new episode begins: drafts forget the last actions."""
         self.decoder.drafter.reset()
+
+    def with_drafter(self, drafter: Drafter, thresholds: Thresholds) -> OpenVLAPolicy:
+        """Another policy on the same weights, with a draft, a cache and a history of its own."""
+        decoder = SpeculativeDecoder(self.decoder.target, drafter, capacity=CAPACITY)
+        return OpenVLAPolicy(decoder, self._tokenizer, self._norm_stats, self._preparation, thresholds)
 
     def _decode(self, input_ids: Tensor, pixel_values: Tensor, stopwatch: Stopwatch) -> Action:
         tokens, stats = self.decoder.decode(input_ids, pixel_values, self.thresholds, stopwatch)

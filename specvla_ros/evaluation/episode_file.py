@@ -67,15 +67,28 @@ class EpisodeFile:
         if unfinished:
             # The process was killed while it wrote; the next line must not be joined to this.
             self._file.truncate(self.path.stat().st_size - len(unfinished))
-        return [self._parse(line, number) for number, line in enumerate(lines, start=1)]
+        return _parse(lines, self.path)
 
-    def _parse(self, line: bytes, number: int) -> EpisodeResult:
+
+def read_results(path: Path) -> list[EpisodeResult]:
+    """The finished episodes, while an evaluation may be writing more; none where there is no file.
+
+    Raises:
+        ConfigurationError: a line is no episode's result.
+    """
+    return _parse(path.read_bytes().split(b"\n")[:-1], path) if path.is_file() else []
+
+
+def _parse(lines: list[bytes], path: Path) -> list[EpisodeResult]:
+    results: list[EpisodeResult] = []
+    for number, line in enumerate(lines, start=1):
         try:
-            return EpisodeResult.from_dict(json.loads(line))
+            results.append(EpisodeResult.from_dict(json.loads(line)))
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigurationError(
-                f"line {number} of {self.path} is not an episode's result ({error}); delete the line to run it again"
+                f"line {number} of {path} is not an episode's result ({error}); delete the line to run it again"
             ) from error
+    return results
 
 
 def _require_same(path: Path, conditions: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from contextlib import closing
 
 from rich.console import Console
@@ -39,7 +40,7 @@ def evaluate(options: EvaluationOptions, console: Console, rig: Rig | None = Non
                 f"{len(results)} of {len(wanted)} episodes are finished already in {file.path}", soft_wrap=True
             )
         left = [job for job in wanted if job not in results]
-        with _progress(console) as progress, closing(play_all(rig, options, tasks, left)) as played:
+        with _progress(console) as progress, closing(_play(rig, options, tasks, left)) as played:
             description = _success_rate(list(results.values())) if results else "the first episodes"
             bar = progress.add_task(description, total=len(wanted), completed=len(results))
             for result in played:
@@ -47,6 +48,17 @@ def evaluate(options: EvaluationOptions, console: Console, rig: Rig | None = Non
                 results[Job(result.task, result.episode)] = result
                 progress.update(bar, completed=len(results), description=_success_rate(list(results.values())))
     return [results[job] for job in wanted]
+
+
+def _play(
+    rig: Rig, options: EvaluationOptions, tasks: list[Task], jobs: list[Job]
+) -> Generator[EpisodeResult, None, None]:
+    """Results as they come."""
+    if not options.ros:
+        return play_all(rig, options, tasks, jobs)
+    from specvla_ros.evaluation.through_nodes import play_through_nodes  # needs ROS
+
+    return play_through_nodes(options, tasks, jobs)
 
 
 def _chosen(tasks: list[Task], options: EvaluationOptions) -> list[Task]:

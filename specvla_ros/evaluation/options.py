@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from specvla_ros.errors import ConfigurationError
+from specvla_ros.evaluation.latency import LOCKSTEP, parse_latency
 from specvla_ros.policy import expand_thresholds
 from specvla_ros.shipped import shipped_checkpoint
+from specvla_ros.sim.holding import HOLD_TIME
+from specvla_ros.sim.libero import Task
 from specvla_ros.vla.checkpoint import resolve_checkpoint
 
 
@@ -22,35 +25,58 @@ class EvaluationOptions:
         output: folder of the episodes' results, the summary and the videos.
         tasks: indices in the suite; empty is all of them.
         trials: initial states 0 .. trials - 1 of each task, of 50.
+        max_steps: an episode ends after so many; 0 is OpenVLA's limit for the suite.
         checkpoint, draft, threshold: see `specvla_ros.load_policy`; the empty checkpoint is the package's own.
+        latency: of a command in simulated time, see `parse_latency`.
+        hold_time: simulated seconds that a command holds in real time, counted from its frame.
         fast_rendering: for a policy that was trained with it; a published checkpoint needs the stock picture.
         image_size: height and width of the camera image in pixels.
         workers: processes, each with a policy and a scene of its own.
         videos: so many episodes of each task are filmed, the first ones.
+        ros: through the policy node and the LIBERO bridge, one episode after the other.
     """
 
     suite: str
     output: Path
     tasks: tuple[int, ...] = ()
     trials: int = 20
+    max_steps: int = 0
     checkpoint: str = ""
     draft: str = "none"
-    threshold: int = 0
+    threshold: int | tuple[int, ...] = 0
+    latency: str = LOCKSTEP
+    hold_time: float = HOLD_TIME
     fast_rendering: bool = False
     image_size: int = 256
     workers: int = 1
     videos: int = 0
+    ros: bool = False
 
     def __post_init__(self) -> None:
         expand_thresholds(self.threshold)
-        for name, least in (("trials", 1), ("workers", 1), ("videos", 0)):
+        parse_latency(self.latency)
+        for name, least in (("trials", 1), ("max_steps", 0), ("hold_time", 0), ("workers", 1), ("videos", 0)):
             if getattr(self, name) < least:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}; expected at least {least}")
+        if self.ros and self.realtime:
+            raise ConfigurationError(
+                f"latency {self.latency} is simulated in this process; through the nodes give lockstep, and for real "
+                "time: ros2 launch specvla_ros sim.launch.py mode:=realtime"
+            )
+
+    @property
+    def realtime(self) -> bool:
+        """Whether the scene moves on while the policy thinks."""
+        return self.latency != LOCKSTEP
 
     @property
     def checkpoint_directory(self) -> Path:
         """Where the checkpoint lies; a hub name is downloaded, the first time."""
         return (resolve_checkpoint(self.checkpoint) if self.checkpoint else shipped_checkpoint()).resolve()
+
+    def film(self, task: Task, episode: int) -> Path:
+        """Where an episode's film lies."""
+        return self.output / "videos" / f"{task.suite}_task{task.index:02d}_episode{episode:02d}.mp4"
 
     def conditions(self) -> dict[str, Any]:
         """What an episode's result depends on; which episodes are run, and by how many workers, is no part of it."""
@@ -60,9 +86,14 @@ class EvaluationOptions:
             "suite": self.suite,
             "checkpoint": str(directory),
             "draft": self.draft,
-            "threshold": self.threshold,
+            "threshold": self.threshold if isinstance(self.threshold, int) else list(self.threshold),
+            "mode": "realtime" if self.realtime else LOCKSTEP,
+            "latency": self.latency,
+            "hold_time": self.hold_time,
+            "max_steps": self.max_steps,
             "fast_rendering": self.fast_rendering,
             "image_size": self.image_size,
+            "ros": self.ros,
             # Training writes to the same folder again and again.
             "weights": _last_written([directory, *drafts]),
         }

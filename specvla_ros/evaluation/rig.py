@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rollout import Environment
-from specvla_ros.policy import Policy
+from specvla_ros.policy import Policy, expand_thresholds
 from specvla_ros.sim.libero import LiberoEnvironment, Task, list_tasks
+from specvla_ros.vla.checkpoint import read_norm_stats
 
 
 class Rig:
@@ -20,20 +23,34 @@ class Rig:
         import torch
 
         from specvla_ros.runtime import load_policy
-        from specvla_ros.vla.checkpoint import read_norm_stats
 
         torch.set_num_threads(1)
-        directory = options.checkpoint_directory
         return load_policy(
-            directory,
-            options.draft,
-            options.threshold,
-            unnorm_key=suite_key(set(read_norm_stats(directory)), options.suite),
+            options.checkpoint_directory, options.draft, options.threshold, unnorm_key=unnorm_key(options)
         )
+
+    def load_policies(self, several: Sequence[EvaluationOptions]) -> list[Policy]:
+        """A policy for each, all of one checkpoint and on the same weights: they need the memory of one."""
+        from specvla_ros.runtime import CAPACITY, OpenVLAPolicy
+        from specvla_ros.speculative.build import TreeConfig, build_drafter
+
+        first = self.load_policy(several[0])
+        assert isinstance(first, OpenVLAPolicy)
+        target, directory = first.decoder.target, several[0].checkpoint_directory
+        policies: list[Policy] = [first]
+        for one in several[1:]:
+            drafter = build_drafter(one.draft, target, CAPACITY, TreeConfig(), directory)
+            policies.append(first.with_drafter(drafter, expand_thresholds(one.threshold)))
+        return policies
 
     def create_environment(self, options: EvaluationOptions, task: Task) -> Environment:
         """The scene of a task."""
         return LiberoEnvironment(task, image_size=options.image_size, fast_rendering=options.fast_rendering)
+
+
+def unnorm_key(options: EvaluationOptions) -> str | None:
+    """Of the checkpoint, for the suite."""
+    return suite_key(set(read_norm_stats(options.checkpoint_directory)), options.suite)
 
 
 def suite_key(keys: set[str], suite: str) -> str | None:

@@ -1,4 +1,4 @@
-"""One episode in this process: the policy sees every frame, the scene waits for every action."""
+"""One episode in this process: the scene waits for every action, or moves on in simulated real time."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from specvla_ros.evaluation.latency import NO_LATENCY, Latency
+from specvla_ros.evaluation.realtime import TimedPolicy
 from specvla_ros.policy import ACTION_LENGTH, DecodeStats, Policy
+from specvla_ros.sim.holding import HOLD_TIME
 from specvla_ros.sim.libero import STEP_LIMITS, Frame, Task
+
+SEED = 0
+"""The same for every episode, so that a result depends neither on order nor on the number of workers."""
 
 
 class Environment(Protocol):
@@ -18,7 +24,7 @@ class Environment(Protocol):
 
     def reset(self, episode: int, seed: int) -> Frame: ...
 
-    def step(self, values: NDArray[np.float64]) -> Frame: ...
+    def step(self, values: NDArray[np.float64], render: bool = True) -> Frame: ...
 
     def close(self) -> None: ...
 
@@ -30,11 +36,15 @@ class EpisodeResult:
     Attributes:
         task: index in the suite; `language` is its instruction.
         episode: index of the benchmark's fixed initial state; `seed` that of what the state does not hold.
-        steps: control steps, one action each.
+        steps: control steps.
+        actions: decoded; in lockstep as many as steps.
+        steps_held: steps with a command older than the frame before; steps_without_command: those at rest, because the
+            last command had expired. Both 0 in lockstep.
         forwards: target forwards, the prefills included.
         accepted: verification rounds by how many draft tokens they accepted: none first, ACTION_LENGTH - 2 last.
-        deviation: mean distance of a token from the target's argmax, in bins.
-        median_ms, p95_ms: wall time of an action in the decoder.
+        position_accepts: (7) actions whose token at this position is an accepted draft, and not the target's own.
+        deviations: (7) mean distance from the target's argmax by dimension, in bins.
+        milliseconds: (median, 95th percentile) over the actions, by the decoder's phases and in `total`.
     """
 
     suite: str
@@ -44,11 +54,14 @@ class EpisodeResult:
     seed: int
     success: bool
     steps: int
+    actions: int
+    steps_held: int
+    steps_without_command: int
     forwards: int
     accepted: tuple[int, ...]
-    deviation: float
-    median_ms: float
-    p95_ms: float
+    position_accepts: tuple[int, ...]
+    deviations: tuple[float, ...]
+    milliseconds: dict[str, tuple[float, float]]
 
     @property
     def rounds(self) -> int:
@@ -58,7 +71,7 @@ class EpisodeResult:
     @property
     def tokens_per_forward(self) -> float:
         """The Spec-VLA paper's accept length."""
-        return ACTION_LENGTH * self.steps / self.forwards
+        return ACTION_LENGTH * self.actions / self.forwards
 
     @property
     def accepted_drafts(self) -> int:
@@ -66,9 +79,46 @@ class EpisodeResult:
         return sum(count * rounds for count, rounds in enumerate(self.accepted))
 
     @classmethod
+    def of(
+        cls,
+        task: Task,
+        episode: int,
+        seed: int,
+        success: bool,
+        steps: int,
+        stats: Sequence[DecodeStats],
+        steps_held: int = 0,
+        steps_without_command: int = 0,
+    ) -> EpisodeResult:
+        """Sum up the statistics of an episode's actions, at least one."""
+        accepted = np.bincount([count for one in stats for count in one.accepted], minlength=ACTION_LENGTH - 1)
+        positions = np.sum([accepted_positions(one.accepted) for one in stats], axis=0)
+        return cls(
+            suite=task.suite,
+            task=task.index,
+            language=task.language,
+            episode=episode,
+            seed=seed,
+            success=success,
+            steps=steps,
+            actions=len(stats),
+            steps_held=steps_held,
+            steps_without_command=steps_without_command,
+            forwards=sum(one.forwards for one in stats),
+            accepted=tuple(accepted.tolist()),
+            position_accepts=tuple(positions.tolist()),
+            deviations=tuple(np.mean([one.deviations for one in stats], axis=0).tolist()),
+            milliseconds={
+                phase: _percentiles([one.milliseconds[phase] for one in stats]) for phase in stats[0].milliseconds
+            },
+        )
+
+    @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EpisodeResult:
         """The inverse of `to_dict`."""
-        return cls(**{**values, "accepted": tuple(values["accepted"])})
+        milliseconds = {phase: (median, p95) for phase, (median, p95) in values["milliseconds"].items()}
+        listed = {name: tuple(values[name]) for name in ("accepted", "position_accepts", "deviations")}
+        return cls(**{**values, **listed, "milliseconds": milliseconds})
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -83,6 +133,8 @@ def run_episode(
     seed: int,
     max_steps: int | None = None,
     on_frame: Callable[[Frame], None] | None = None,
+    latency: Latency = NO_LATENCY,
+    hold_time: float = HOLD_TIME,
 ) -> EpisodeResult:
     """One episode by OpenVLA's LIBERO protocol: until the first success or the suite's last step.
 
@@ -90,37 +142,41 @@ def run_episode(
         environment: the scene of `task`.
         max_steps: another limit than the suite's.
         on_frame: called with every frame, the first one before any action.
+        latency: of a command, in simulated time; without any the scene waits for each.
+        hold_time: see `TimedPolicy`.
     """
     limit = STEP_LIMITS[task.suite] if max_steps is None else max_steps
-    stats: list[DecodeStats] = []
     policy.reset()
+    timed = TimedPolicy(policy, task.language, latency, hold_time)
     frame = environment.reset(episode, seed)
     if on_frame:
         on_frame(frame)
     while not frame.success and frame.step < limit:
-        assert frame.image is not None
-        action = policy.act(frame.image, task.language)
-        stats.append(action.stats)
-        frame = environment.step(action.values)
+        values = timed.values(frame)
+        # Rendering is most of a step's time, and a slow policy does not look at every frame.
+        frame = environment.step(values, render=on_frame is not None or timed.looks_at(frame.step + 1))
         if on_frame:
             on_frame(frame)
-    return _result(task, episode, seed, frame, stats)
-
-
-def _result(task: Task, episode: int, seed: int, frame: Frame, stats: Sequence[DecodeStats]) -> EpisodeResult:
-    accepted = np.bincount([count for one in stats for count in one.accepted], minlength=ACTION_LENGTH - 1)
-    median, p95 = np.percentile([one.milliseconds["total"] for one in stats], [50, 95])
-    return EpisodeResult(
-        suite=task.suite,
-        task=task.index,
-        language=task.language,
-        episode=episode,
-        seed=seed,
-        success=frame.success,
-        steps=frame.step,
-        forwards=sum(one.forwards for one in stats),
-        accepted=tuple(accepted.tolist()),
-        deviation=float(np.mean([one.deviations for one in stats])),
-        median_ms=round(float(median), 3),
-        p95_ms=round(float(p95), 3),
+    return EpisodeResult.of(
+        task,
+        episode,
+        seed,
+        frame.success,
+        frame.step,
+        timed.stats,
+        timed.steps_held,
+        timed.steps_without_command,
     )
+
+
+def accepted_positions(accepted: Sequence[int]) -> list[bool]:
+    """(7) whether the token there is an accepted draft, from how many drafts each verification round accepted.
+
+    The first token comes with the prefill; each round commits its accepted drafts and then one token of the target's.
+    """
+    return [False, *(drafted for count in accepted for drafted in [*[True] * count, False])]
+
+
+def _percentiles(milliseconds: Sequence[float]) -> tuple[float, float]:
+    median, p95 = np.percentile(milliseconds, [50, 95])
+    return round(float(median), 3), round(float(p95), 3)

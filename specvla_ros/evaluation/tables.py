@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from specvla_ros.evaluation.rollout import EpisodeResult
 from specvla_ros.policy import ACTION_LENGTH
 
 HEADINGS = ("task", "instruction", "solved", "95 % interval", "steps", "tokens per forward")
+WORDS = ("instruction",)
 TOTAL = "all"
 
 
@@ -26,11 +27,14 @@ class Summary:
     Attributes:
         task: index in the suite, or TOTAL.
         interval: Wilson's 95 % of the success rate.
-        steps: mean of an episode, failed ones included.
+        steps: mean of an episode, failed ones included; steps_median likewise.
+        steps_solved: mean of the solved ones; None where there are none.
         tokens_per_forward: the Spec-VLA paper's accept length, over all actions of the episodes.
         drafts_per_round: draft tokens accepted in a verification round.
+        forwards_per_action: target forwards, the prefill included.
         deviation: mean distance of a token from the target's argmax, in bins.
-        action_ms: median over the episodes of an episode's median decode time, on the machine that ran it.
+        median_ms, p95_ms: decode time of an action on the machine that ran it: the median over the episodes of an
+            episode's median and of its 95th percentile.
     """
 
     task: str
@@ -39,27 +43,38 @@ class Summary:
     episodes: int
     interval: tuple[float, float]
     steps: float
+    steps_median: float
+    steps_solved: float | None
     tokens_per_forward: float
     drafts_per_round: float
+    forwards_per_action: float
     deviation: float
-    action_ms: float
+    median_ms: float
+    p95_ms: float
 
     @classmethod
     def of(cls, results: Sequence[EpisodeResult], task: str, language: str) -> Summary:
         """Pool episodes: each action counts once, however long its episode was."""
-        steps = np.array([result.steps for result in results])
-        solved = sum(result.success for result in results)
+        steps = [result.steps for result in results]
+        steps_solved = [result.steps for result in results if result.success]
+        actions = np.array([result.actions for result in results])
+        forwards = sum(result.forwards for result in results)
+        median_ms, p95_ms = np.median([result.milliseconds["total"] for result in results], axis=0)
         return cls(
             task=task,
             language=language,
-            solved=solved,
+            solved=len(steps_solved),
             episodes=len(results),
-            interval=wilson_interval(solved, len(results)),
-            steps=float(steps.mean()),
-            tokens_per_forward=float(ACTION_LENGTH * steps.sum() / sum(result.forwards for result in results)),
+            interval=wilson_interval(len(steps_solved), len(results)),
+            steps=float(np.mean(steps)),
+            steps_median=float(np.median(steps)),
+            steps_solved=float(np.mean(steps_solved)) if steps_solved else None,
+            tokens_per_forward=float(ACTION_LENGTH * actions.sum() / forwards),
             drafts_per_round=sum(r.accepted_drafts for r in results) / max(1, sum(r.rounds for r in results)),
-            deviation=float(np.average([result.deviation for result in results], weights=steps)),
-            action_ms=float(np.median([result.median_ms for result in results])),
+            forwards_per_action=float(forwards / actions.sum()),
+            deviation=float(np.average([np.mean(result.deviations) for result in results], weights=actions)),
+            median_ms=float(median_ms),
+            p95_ms=float(p95_ms),
         )
 
 
@@ -77,7 +92,7 @@ def terminal_table(summaries: Sequence[Summary]) -> Table:
     """For the screen; the total under a line."""
     table = Table()
     for heading in HEADINGS:
-        is_text = heading == "instruction"
+        is_text = heading in WORDS
         table.add_column(heading, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
     for summary in summaries[:-1]:
         table.add_row(*_cells(summary))
@@ -90,8 +105,13 @@ def markdown_table(summaries: Sequence[Summary]) -> str:
     """For a model card; the total in bold."""
     rows = [_cells(summary) for summary in summaries]
     rows[-1] = [f"**{cell}**" for cell in rows[-1]]
-    rule = [":--" if heading == "instruction" else "--:" for heading in HEADINGS]
-    return "".join(f"| {' | '.join(row)} |\n" for row in [list(HEADINGS), rule, *rows])
+    return markdown(HEADINGS, WORDS, rows)
+
+
+def markdown(headings: Sequence[str], words: Collection[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    rule = [":--" if heading in words else "--:" for heading in headings]
+    return "".join(f"| {' | '.join(row)} |\n" for row in [headings, rule, *rows])
 
 
 def summary_dict(summaries: Sequence[Summary]) -> dict[str, Any]:
@@ -102,17 +122,26 @@ def summary_dict(summaries: Sequence[Summary]) -> dict[str, Any]:
 
 def write_summary(summaries: Sequence[Summary], folder: Path) -> None:
     """summary.json and summary.md."""
-    (folder / "summary.json").write_text(json.dumps(summary_dict(summaries), indent=2) + "\n")
-    (folder / "summary.md").write_text(markdown_table(summaries))
+    write_tables(summary_dict(summaries), markdown_table(summaries), folder)
+
+
+def write_tables(content: Any, text: str, folder: Path) -> None:
+    """The same for programs and for people, beside the episodes."""
+    (folder / "summary.json").write_text(json.dumps(content, indent=2) + "\n")
+    (folder / "summary.md").write_text(text)
+
+
+def success_cells(summary: Summary) -> list[str]:
+    """Solved of tried, and the interval."""
+    low, high = summary.interval
+    return [f"{summary.solved}/{summary.episodes}", f"{100 * low:.1f} - {100 * high:.1f} %"]
 
 
 def _cells(summary: Summary) -> list[str]:
-    low, high = summary.interval
     return [
         summary.task,
         summary.language,
-        f"{summary.solved}/{summary.episodes}",
-        f"{100 * low:.1f} - {100 * high:.1f} %",
+        *success_cells(summary),
         f"{summary.steps:.1f}",
         f"{summary.tokens_per_forward:.2f}",
     ]

@@ -7,18 +7,18 @@ import multiprocessing
 import signal
 from collections.abc import Generator, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from specvla_ros.errors import SimulationError, SpecVLAError
+from specvla_ros.evaluation.latency import parse_latency
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import Rig
-from specvla_ros.evaluation.rollout import Environment, EpisodeResult, run_episode
+from specvla_ros.evaluation.rollout import SEED, Environment, EpisodeResult, run_episode
 from specvla_ros.evaluation.schedule import Job, Schedule
 from specvla_ros.sim.libero import CONTROL_RATE, Frame, Task
 
-SEED = 0
-"""The same for every episode, so that a result depends neither on order nor on the number of workers."""
 STOP_SECONDS = 10.0
 
 
@@ -114,19 +114,29 @@ class Player:
         """One episode, filmed when it is one of the task's first."""
         task = self._tasks[job.task]
         environment = self._scene(task)
+        play = partial(
+            run_episode,
+            self._policy,
+            environment,
+            task,
+            job.episode,
+            SEED,
+            self._options.max_steps or None,
+            latency=parse_latency(self._options.latency),
+            hold_time=self._options.hold_time,
+        )
         if job.episode >= self._options.videos:
-            return run_episode(self._policy, environment, task, job.episode, SEED)
+            return play()
         from specvla_ros.sim.video import VideoWriter
 
-        path = self._options.output / "videos" / f"{task.suite}_task{task.index:02d}_episode{job.episode:02d}.mp4"
-        with VideoWriter(path, CONTROL_RATE) as video:
+        with VideoWriter(self._options.film(task, job.episode), CONTROL_RATE) as video:
 
             def film(frame: Frame) -> None:
                 assert frame.image is not None
                 state = "solved" if frame.success else f"step {frame.step}"
                 video.write(frame.image, f"{task.language} | {state}")
 
-            return run_episode(self._policy, environment, task, job.episode, SEED, on_frame=film)
+            return play(on_frame=film)
 
     def close(self) -> None:
         """Free the scene."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from specvla_ros.nodes.parameters import ParameterSpec
+from specvla_ros.sim.holding import HOLD_TIME
 from specvla_ros.sim.libero import SUITES
 
 PARAMETERS = (
@@ -29,7 +30,7 @@ PARAMETERS = (
     ),
     ParameterSpec(
         "hold_time",
-        0.2,
+        HOLD_TIME,
         "realtime: the last command holds for so many simulated seconds, then the arm stops",
         range=(0.0, 10.0),
     ),

@@ -28,10 +28,10 @@ from specvla_ros.nodes.conversion import rgb_to_image
 from specvla_ros.nodes.episode_log import EpisodeLog
 from specvla_ros.nodes.parameters import declare
 from specvla_ros.nodes.run import run_node
+from specvla_ros.sim.holding import STEP_NANOSECONDS, is_old, is_stale, without_motion
 from specvla_ros.sim.libero import CONTROL_RATE, STEP_LIMITS, Frame, LiberoEnvironment, Task, find_task
 from specvla_ros.sim.video import VideoWriter
 
-STEP_NANOSECONDS = int(1e9 / CONTROL_RATE)
 FIRST_SIM_TIME = 1_000_000_000
 """Simulated time starts at one second: zero means that no clock has come yet."""
 
@@ -154,13 +154,17 @@ class LiberoBridge(Node):
         return environment.step(command_values(command))
 
     def _realtime_step(self, environment: Environment, frame: Frame, command: EndEffectorCommand | None) -> Frame:
-        """Show the frame, wait for the clock, make one step with whatever command holds."""
+        """Show the frame, make one step with the command that holds as it begins, wait until it would have ended.
+
+        Like a robot's controller: what is decoded from this very frame comes too late for the step that begins with it.
+        """
         if command is None:
             self._send_image(frame, self._now())
-        self._wait_for_clock()
         values = self._held_values(self._box.latest())
         self._record("/ee_command", self._now(), applied_command(values, self._now()))
-        return environment.step(values)
+        frame = environment.step(values)
+        self._wait_for_clock()
+        return frame
 
     def _ask(self, frame: Frame) -> EndEffectorCommand:
         """Publish the frame until its command comes; an image or an answer can be lost.
@@ -196,13 +200,11 @@ class LiberoBridge(Node):
         if command is None:
             self._log.counts["steps without command"] += 1
             return np.array([0.0] * 6 + [1.0])
-        values = command_values(command)
-        age = self._now() - nanoseconds(command)
-        if age > STEP_NANOSECONDS:
-            self._log.counts["steps held"] += 1
-        if age > self._values["hold_time"] * 1e9 + STEP_NANOSECONDS:
+        values, age = command_values(command), self._now() - nanoseconds(command)
+        self._log.counts["steps held"] += is_old(age)
+        if is_stale(age, self._values["hold_time"]):
             self._log.counts["steps without command"] += 1
-            values[:6] = 0.0
+            return without_motion(values)
         return values
 
     def _wait_for_clock(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from specvla_ros.policy import Policy, expand_thresholds
 from specvla_ros.sim.libero import Frame, LiberoEnvironment, Task
 
 SHORT = 3
+DELAYS = {"none": 0.02, "hold": 0.005, "linear": 0.01}
+"""Seconds that an action takes with each draft."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,9 @@ class FakeRig(Rig):
         if self.fault == "exit":
             os._exit(7)
         return FakePolicy(expand_thresholds(options.threshold))
+
+    def load_policies(self, several: Sequence[EvaluationOptions]) -> list[Policy]:
+        return [FakePolicy(expand_thresholds(one.threshold), DELAYS[one.draft]) for one in several]
 
     def create_environment(self, options: EvaluationOptions, task: Task) -> Environment:
         with (options.output / f"scenes-{os.getpid()}").open("a") as file:
@@ -71,9 +77,12 @@ def result(task: int = 0, episode: int = 0, success: bool = True, steps: int = 1
         seed=0,
         success=success,
         steps=steps,
+        actions=steps,
+        steps_held=0,
+        steps_without_command=0,
         forwards=2 * steps,
         accepted=(0, 0, 0, 0, 0, steps),
-        deviation=0.5,
-        median_ms=3.0,
-        p95_ms=4.0,
+        position_accepts=(0, steps, steps, steps, steps, steps, 0),
+        deviations=(1.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.0),
+        milliseconds={"verify": (1.0, 2.0), "total": (3.0, 4.0)},
     )

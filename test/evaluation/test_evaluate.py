@@ -40,12 +40,24 @@ def test_two_processes_play_all_episodes_and_the_results_come_in_order(tmp_path:
     results, screen = run(options(tmp_path, workers=2, threshold=3, videos=1, tasks=(2, 1)))
     assert [(one.task, one.episode) for one in results] == [(1, 0), (1, 1), (2, 0), (2, 1)]
     assert [one.success for one in results] == [True, True, False, False]
-    assert results[0].deviation == pytest.approx(18 / 7), "the threshold reached the policy"
+    assert results[0].deviations == (3, 3, 3, 3, 3, 3, 0), "the threshold reached the policy"
     assert len(lines(tmp_path)) == 4 and "2 of 4 solved, 50%" in screen
     scenes = [file.read_text().split() for file in tmp_path.glob("scenes-*")]
     assert len(scenes) == 2 and all(len(set(made)) == len(made) for made in scenes), "each worker kept its scene"
     films = sorted(file.name for file in (tmp_path / "videos").iterdir())
     assert films == ["libero_object_task01_episode00.mp4", "libero_object_task02_episode00.mp4"]
+
+
+def test_thresholds_by_dimension_and_latency_reach_the_episodes_and_the_options_file(tmp_path: Path) -> None:
+    thresholds = (9, 8, 7, 6, 5, 4, 3)
+    settings = options(tmp_path, tasks=(0,), trials=1, threshold=thresholds, latency="fixed:100", max_steps=8)
+    (episode,), _ = run(settings)
+    assert episode.deviations == thresholds and episode.steps == 8
+    assert episode.actions == 5, "frames 0, 1, 3, 5 and 7: two steps each after the first"
+    written = json.loads((tmp_path / "options.json").read_text())
+    assert written["threshold"] == list(thresholds) and written["mode"] == "realtime"
+    assert (written["latency"], written["hold_time"], written["max_steps"]) == ("fixed:100", 0.2, 8)
+    assert run(settings)[0] == [episode], "the same options go on"
 
 
 def test_what_is_finished_is_not_run_again(tmp_path: Path) -> None:
@@ -64,7 +76,15 @@ def test_what_is_finished_is_not_run_again(tmp_path: Path) -> None:
 def test_more_trials_go_on_from_fewer_but_other_conditions_do_not(tmp_path: Path) -> None:
     settings = options(tmp_path, tasks=(1,), trials=1)
     run(settings)
-    for changed in ({"threshold": 4}, {"draft": "hold"}, {"fast_rendering": True}):
+    others: list[dict[str, Any]] = [
+        {"threshold": 4},
+        {"draft": "hold"},
+        {"fast_rendering": True},
+        {"latency": "fixed:50"},
+        {"hold_time": 0.5},
+        {"max_steps": 9},
+    ]
+    for changed in others:
         with pytest.raises(ConfigurationError, match=f"{next(iter(changed))} is .* there and"):
             run(options(tmp_path, **changed))
     assert len(run(options(tmp_path, tasks=(1,), trials=2, workers=2))[0]) == 2
@@ -88,6 +108,10 @@ def test_a_workers_error_is_the_callers_and_a_dead_worker_is_one(tmp_path: Path)
         ({"trials": 0}, "trials is 0"),
         ({"workers": 0}, "workers is 0"),
         ({"threshold": 300}, "threshold 300"),
+        ({"threshold": (1, 2)}, "thresholds has 2 values"),
+        ({"latency": "fast"}, "latency 'fast' is none; expected lockstep, measured, fixed:MS"),
+        ({"latency": "fixed:50", "ros": True}, "latency fixed:50 is simulated in this process"),
+        ({"max_steps": -1}, "max_steps is -1"),
     ],
 )
 def test_options_that_do_not_exist_are_refused(tmp_path: Path, changed: dict[str, Any], sentence: str) -> None:
@@ -112,7 +136,7 @@ def test_real_scenes_in_processes_of_their_own_end_without_noise(
     settings = options(tmp_path, checkpoint="", draft="hold", tasks=(0, 1), trials=1, image_size=64)
     results, _ = run(settings, ShortRig())
     assert [(one.task, one.steps, one.success) for one in results] == [(0, SHORT, True), (1, SHORT, True)]
-    assert all(one.forwards >= 2 * SHORT and one.deviation == 0 for one in results)
+    assert all(one.forwards >= 2 * SHORT and not any(one.deviations) for one in results)
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -128,6 +152,8 @@ def test_the_command_shows_a_finished_evaluation_again(tmp_path: Path) -> None:
     assert shown.returncode == 0, shown.stderr
     assert json.loads(shown.stdout)["total"]["solved"] == 1 and "1/2" in shown.stderr
     assert {"summary.json", "summary.md"} <= {file.name for file in tmp_path.iterdir()}
-    refused = subprocess.run([*command, "--threshold", "9"], capture_output=True, text=True, timeout=60, check=False)
+    refused = subprocess.run(
+        [*command, "--draft", "hold", "--threshold", "9"], capture_output=True, text=True, timeout=60, check=False
+    )
     assert refused.returncode == 1 and "threshold is 0 there and 9 now" in " ".join(refused.stderr.split())
     assert "Traceback" not in refused.stderr

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from contextlib import closing
 
 import numpy as np
@@ -8,8 +9,9 @@ from fake_environment import FakeEnvironment
 from stand_ins import task
 
 from specvla_ros.errors import SimulationError
-from specvla_ros.evaluation.rollout import EpisodeResult, run_episode
+from specvla_ros.evaluation.rollout import EpisodeResult, accepted_positions, run_episode
 from specvla_ros.fake_policy import FakePolicy
+from specvla_ros.policy import DecodeStats
 from specvla_ros.sim.libero import STEP_LIMITS, Frame, LiberoEnvironment, find_task
 
 TASK = task("libero_spatial", 4)
@@ -32,9 +34,30 @@ def test_the_decoders_figures_are_counted_as_in_the_paper() -> None:
     assert not result.success and result.steps == 4
     assert result.forwards == 8 and result.tokens_per_forward == 3.5
     assert result.accepted == (0, 0, 0, 0, 0, 4) and result.rounds == 4 and result.accepted_drafts == 20
-    assert result.deviation == pytest.approx(12 / 7)
-    assert 0 <= result.median_ms <= result.p95_ms
-    assert EpisodeResult.from_dict(result.to_dict()) == result
+    assert result.position_accepts == (0, 4, 4, 4, 4, 4, 0)
+    assert result.deviations == (2, 2, 2, 2, 2, 2, 0)
+    median, p95 = result.milliseconds["total"]
+    assert 0 <= median <= p95
+    assert EpisodeResult.from_dict(json.loads(json.dumps(result.to_dict()))) == result
+
+
+@pytest.mark.parametrize(
+    ("accepted", "positions"),
+    [
+        ((5,), [0, 1, 1, 1, 1, 1, 0]),
+        ((0, 0, 0, 0, 0, 0), [0, 0, 0, 0, 0, 0, 0]),
+        ((2, 0, 1), [0, 1, 1, 0, 0, 1, 0]),
+    ],
+)
+def test_a_round_commits_its_drafts_and_then_one_token_of_the_targets(accepted: tuple[int, ...], positions: list[int]):
+    assert accepted_positions(accepted) == positions
+
+
+def test_phases_are_kept_apart() -> None:
+    times = [{"verify": verify, "total": 2 * verify} for verify in (1.0, 2.0, 30.0)]
+    stats = [DecodeStats((5,), 2, (0, 0, 0, 0, 0, 0, 0), one) for one in times]
+    result = EpisodeResult.of(TASK, episode=0, seed=0, success=False, steps=3, stats=stats)
+    assert result.milliseconds == {"verify": (2.0, 27.2), "total": (4.0, 54.4)}
 
 
 @pytest.mark.parametrize("suite", STEP_LIMITS)

@@ -19,11 +19,20 @@ def test_tasks_are_summed_up_in_order_and_the_total_pools_them() -> None:
     assert (total.task, total.language, total.solved, total.episodes, total.steps) == ("all", "libero_object", 2, 3, 20)
     assert total.interval == pytest.approx((0.2077, 0.9385), abs=1e-4)
     assert total.tokens_per_forward == 3.5 and total.drafts_per_round == 5 and total.deviation == 0.5
+    assert total.forwards_per_action == 2 and (total.median_ms, total.p95_ms) == (3.0, 4.0)
+
+
+def test_solved_episodes_have_a_length_of_their_own() -> None:
+    first, second, total = summarise([*RESULTS[:2], result(0, 1, False, 90)])
+    assert (first.steps, first.steps_solved, second.steps_solved) == (50.0, 10.0, 20.0)
+    assert (total.steps, total.steps_median, total.steps_solved) == (40.0, 20.0, 15.0)
+    assert summarise([result(0, 0, False)])[-1].steps_solved is None
 
 
 def test_a_long_episodes_actions_count_as_much_as_a_short_ones() -> None:
     plain = result(0, 1, steps=30)
-    plain = type(plain).from_dict({**plain.to_dict(), "forwards": 210, "accepted": (180,), "deviation": 0.0})
+    changed = {"forwards": 210, "accepted": (180,), "deviations": (0.0,) * 7}
+    plain = type(plain).from_dict({**plain.to_dict(), **changed})
     total = summarise([result(0, 0, steps=10), plain])[-1]
     assert total.tokens_per_forward == pytest.approx(7 * 40 / 230)
     assert total.deviation == pytest.approx(0.125) and total.drafts_per_round == pytest.approx(50 / 190)

@@ -16,6 +16,8 @@ from fake_environment import FakeEnvironment
 from peer import PATIENCE, policy_process, process, running_peer, wait_until
 
 from specvla_ros.errors import BagError
+from specvla_ros.evaluation import rollout as evaluation
+from specvla_ros.evaluation.latency import Latency
 from specvla_ros.fake_policy import FakePolicy
 from specvla_ros.nodes.bag import BagReader
 
@@ -82,6 +84,23 @@ def test_realtime_goes_by_the_clock_and_a_late_policy_holds_then_stops(tmp_path:
     assert 1.4 < report["seconds"] < 3.0, "60 steps at 40 a second"
     assert report["counts"]["steps held"] > 20, "a command every 20 steps"
     assert 0 < report["counts"]["steps without command"] < 60
+
+
+def test_simulated_real_time_moves_the_scene_as_the_bridges_clock_does(tmp_path: Path) -> None:
+    # A step lasts half a second and a command 2.1 steps: each is there 200 to 450 ms before the step that it decides.
+    seconds, factor, steps = 1.05, 0.1, 14
+    values = {"mode": "realtime", "real_time_factor": factor, "hold_time": 0.1, "max_steps": steps, "episode": 2}
+    values["command_timeout"] = 10.0  # the first frame is decoded once
+    with policy_process(f"FakePolicy(delay={seconds})", "-p", "use_sim_time:=true", "-p", "max_image_age:=0.0"):
+        by_the_clock = run_episode(tmp_path, **values)
+    scene = FakeEnvironment({"suite": "libero_spatial", "task": 0})
+    result = evaluation.run_episode(
+        FakePolicy(), scene, scene.task, 2, 0, steps, latency=Latency(floor=1e3 * factor * seconds), hold_time=0.1
+    )
+    assert by_the_clock["state_sha256"] == hashlib.sha256(scene.state().tobytes()).hexdigest()
+    counts = by_the_clock["counts"]
+    assert (result.steps_held, result.steps_without_command) == (counts["steps held"], counts["steps without command"])
+    assert 0 < result.steps_without_command < result.steps_held < steps
 
 
 def test_a_bridge_without_a_policy_gives_up_with_a_sentence() -> None:

@@ -1,0 +1,44 @@
+"""What `specvla eval` shows and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from specvla_ros.evaluation.comparison import ConditionRow, comparison_dict, comparison_table, write_comparison
+from specvla_ros.evaluation.options import EvaluationOptions
+from specvla_ros.evaluation.rig import Rig
+from specvla_ros.evaluation.speed_run import SPEED, run_speed, speed_table
+from specvla_ros.evaluation.sweep import run_sweep
+from specvla_ros.evaluation.tables import summary_dict, terminal_table
+
+
+def run_command(
+    sweep: Sequence[EvaluationOptions], speed_frames: int, output: Path, console: Console, rig: Rig | None = None
+) -> dict[str, Any]:
+    """Run all evaluations, show and write their tables, then time them if `speed_frames` is not 0.
+
+    Returns:
+        `tasks` and `total` of a single evaluation, `conditions` of several; `speed` where it was measured.
+    """
+    figures: dict[str, Any] = {}
+    rows: list[ConditionRow] = []
+    for options, summaries in run_sweep(sweep, console, rig):
+        rows.append(ConditionRow(options, summaries[-1]))
+        if len(sweep) == 1:
+            figures = summary_dict(summaries)
+            console.print(terminal_table(summaries))
+        else:
+            figures = comparison_dict(rows)
+            write_comparison(rows, output)
+    if len(sweep) > 1:
+        console.print(comparison_table(rows))
+    console.print(f"episodes, summary.json and summary.md: {output}", highlight=False, soft_wrap=True)
+    if speed_frames:
+        figures["speed"] = run_speed(sweep, speed_frames, output, rig)
+        console.print(speed_table(figures["speed"]))
+        console.print(f"speed-up: {output / SPEED}", highlight=False, soft_wrap=True)
+    return figures

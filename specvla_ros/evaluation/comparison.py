@@ -1,0 +1,86 @@
+"""A sweep's evaluations side by side, one row each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from specvla_ros.evaluation.options import EvaluationOptions
+from specvla_ros.evaluation.sweep import threshold_text
+from specvla_ros.evaluation.tables import Summary, markdown, success_cells, write_tables
+
+WORDS = ("draft", "latency")
+HEADINGS = (
+    "draft",
+    "threshold",
+    "latency",
+    "solved",
+    "95 % interval",
+    "steps",
+    "tokens per forward",
+    "accepted per round",
+    "forwards",
+    "ms",
+    "p95 ms",
+    "bins off",
+)
+ON_SCREEN = ("draft", "threshold", "latency", "solved", "95 % interval", "steps", "tokens per forward", "ms")
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionRow:
+    """An evaluation: what it ran under, and all its episodes pooled."""
+
+    options: EvaluationOptions
+    total: Summary
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a program: the conditions that a sweep varies, the folder's name, and the figures."""
+        conditions = self.options.conditions()
+        return {
+            **{name: conditions[name] for name in ("suite", "draft", "threshold", "mode", "latency")},
+            "folder": self.options.output.name,
+            **{name: value for name, value in asdict(self.total).items() if name not in ("task", "language")},
+        }
+
+    def cells(self) -> list[str]:
+        """For people, by HEADINGS."""
+        options, total = self.options, self.total
+        return [
+            options.draft,
+            threshold_text(options.threshold),
+            options.latency,
+            *success_cells(total),
+            f"{total.steps:.1f}",
+            f"{total.tokens_per_forward:.2f}",
+            f"{total.drafts_per_round:.2f}",
+            f"{total.forwards_per_action:.2f}",
+            f"{total.median_ms:.1f}",
+            f"{total.p95_ms:.1f}",
+            f"{total.deviation:.2f}",
+        ]
+
+
+def comparison_table(rows: Sequence[ConditionRow]) -> Table:
+    """For the screen, which is narrow: the figures that decide."""
+    table = Table()
+    for heading in ON_SCREEN:
+        table.add_column(heading, justify="left" if heading in WORDS else "right", overflow="fold")
+    for row in rows:
+        cells = dict(zip(HEADINGS, row.cells(), strict=True))
+        table.add_row(*(cells[heading] for heading in ON_SCREEN))
+    return table
+
+
+def comparison_dict(rows: Sequence[ConditionRow]) -> dict[str, Any]:
+    """For a program: `conditions`, a list."""
+    return {"conditions": [row.to_dict() for row in rows]}
+
+
+def write_comparison(rows: Sequence[ConditionRow], folder: Path) -> None:
+    """summary.json and summary.md of a sweep."""
+    write_tables(comparison_dict(rows), markdown(HEADINGS, WORDS, [row.cells() for row in rows]), folder)

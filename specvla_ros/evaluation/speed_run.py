@@ -1,0 +1,78 @@
+"""`specvla eval --speed`: a sweep's drafts and thresholds timed against plain greedy decoding in one run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from specvla_ros.evaluation.options import EvaluationOptions
+from specvla_ros.evaluation.rig import Rig
+from specvla_ros.evaluation.speedup import measure_speed, record_frames
+from specvla_ros.evaluation.sweep import PLAIN, threshold_text
+
+SPEED = "speed.json"
+
+
+def run_speed(sweep: Sequence[EvaluationOptions], frames: int, output: Path, rig: Rig | None = None) -> dict[str, Any]:
+    """Time every draft and threshold of the sweep on frames of its first task, and write the rows to speed.json.
+
+    Args:
+        frames: at most; the episode that plain greedy decoding drives may end before.
+
+    Raises:
+        SpecVLAError: the checkpoint, a draft or the scene cannot be used.
+    """
+    rig = rig or Rig()
+    plain = replace(sweep[0], draft=PLAIN, threshold=0)
+    several = [plain, *{(one.draft, one.threshold): one for one in sweep if one.draft != PLAIN}.values()]
+    policies = rig.load_policies(several)
+    task = rig.tasks(plain)[plain.tasks[0] if plain.tasks else 0]
+    with closing(rig.create_environment(plain, task)) as environment:
+        images = record_frames(policies[0], environment, task, frames)
+    speeds = measure_speed(policies, images, task.language)
+    conditions = plain.conditions()
+    report = {
+        **{name: conditions[name] for name in ("suite", "checkpoint", "weights", "fast_rendering", "image_size")},
+        "task": task.index,
+        "language": task.language,
+        "frames": len(images),
+        "device": _device(),
+        "rows": [
+            {"draft": one.draft, "threshold": one.conditions()["threshold"], **asdict(speed)}
+            for one, speed in zip(several, speeds, strict=True)
+        ],
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    (output / SPEED).write_text(json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def speed_table(report: dict[str, Any]) -> Table:
+    """For the screen."""
+    table = Table(title=f"{report['frames']} frames in turn, one action each, on {report['device']}")
+    for heading in ("draft", "threshold", "ms", "p95 ms", "speed-up", "95 % interval"):
+        table.add_column(heading, justify="left" if heading == "draft" else "right", overflow="fold")
+    for row in report["rows"]:
+        threshold, (low, high) = row["threshold"], row["interval"]
+        table.add_row(
+            row["draft"],
+            threshold_text(threshold if isinstance(threshold, int) else tuple(threshold)),
+            f"{row['median_ms']:.1f}",
+            f"{row['p95_ms']:.1f}",
+            f"{row['speed_up']:.2f}",
+            f"{low:.2f} - {high:.2f}",
+        )
+    return table
+
+
+def _device() -> str:
+    """What `load_policy` decodes on when it is not told."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"the CPU, {torch.get_num_threads()} thread"

@@ -1,0 +1,91 @@
+"""Decode times of several conditions and of plain greedy decoding, frame by frame in turn on the same frames.
+
+What else a machine does meanwhile, and how warm it is, then hits all of them alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specvla_ros.evaluation.rollout import SEED, Environment
+from specvla_ros.policy import Policy
+from specvla_ros.sim.libero import RGB, Task
+
+RESAMPLES = 2000
+"""Of the bootstrap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Decode times of one policy, in milliseconds for an action, image preparation included.
+
+    Attributes:
+        speed_up: how many times as fast as the baseline: the baseline's mean time over this one's.
+        interval: 95 % of the speed-up, by bootstrap over the frames; the frames of an episode resemble each other, so
+            it says how sure the measurement is, not how much episodes differ.
+    """
+
+    mean_ms: float
+    median_ms: float
+    p95_ms: float
+    speed_up: float
+    interval: tuple[float, float]
+
+
+def record_frames(policy: Policy, environment: Environment, task: Task, count: int) -> list[RGB]:
+    """The first `count` images that a policy sees in the task's first episode; fewer when it is solved before."""
+    policy.reset()
+    frame = environment.reset(0, SEED)
+    images: list[RGB] = []
+    while True:
+        assert frame.image is not None
+        images.append(frame.image)
+        if frame.success or len(images) == count:
+            return images
+        frame = environment.step(policy.act(frame.image, task.language).values)
+
+
+def measure_speed(policies: Sequence[Policy], images: Sequence[RGB], instruction: str) -> list[Speed]:
+    """Time every policy on every image.
+
+    The order changes from frame to frame, so that none always comes after the same other one.
+
+    Args:
+        policies: the baseline first: plain greedy decoding with the same weights, kernels and cache.
+        images: of an episode in its order, because drafts look at the last actions; at least one.
+
+    Returns:
+        A row for each policy, the baseline's own with a speed-up of 1.
+    """
+    for policy in policies:
+        policy.act(images[0], instruction)  # the first action of a policy warms up
+        policy.reset()
+    milliseconds = np.empty((len(policies), len(images)))
+    for frame, image in enumerate(images):
+        for turn in range(len(policies)):
+            index = (frame + turn) % len(policies)
+            milliseconds[index, frame] = policies[index].act(image, instruction).stats.milliseconds["total"]
+    return [_speed(times, milliseconds[0]) for times in milliseconds]
+
+
+def _speed(times: NDArray[np.float64], baseline: NDArray[np.float64]) -> Speed:
+    """One policy's row from (n,) milliseconds of the same n frames as the baseline's."""
+    median, p95 = np.percentile(times, [50, 95])
+    return Speed(
+        mean_ms=float(times.mean()),
+        median_ms=float(median),
+        p95_ms=float(p95),
+        speed_up=float(baseline.mean() / times.mean()),
+        interval=bootstrap_ratio(baseline, times),
+    )
+
+
+def bootstrap_ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % interval of the ratio of the means of n pairs, by drawing pairs with replacement; the same every time."""
+    drawn = np.random.default_rng(0).integers(len(numerator), size=(RESAMPLES, len(numerator)))
+    low, high = np.percentile(numerator[drawn].mean(axis=1) / denominator[drawn].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)

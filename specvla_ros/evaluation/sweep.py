@@ -1,0 +1,97 @@
+"""Several evaluations in one go: every draft with every threshold and every latency, on the same episodes."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from rich.console import Console
+
+from specvla_ros.errors import ConfigurationError
+from specvla_ros.evaluation.evaluate import evaluate
+from specvla_ros.evaluation.latency import LOCKSTEP
+from specvla_ros.evaluation.options import EvaluationOptions
+from specvla_ros.evaluation.rig import Rig
+from specvla_ros.evaluation.tables import Summary, summarise, write_summary
+
+PLAIN = "none"
+"""The draft of plain greedy decoding, which has no draft tokens to accept: its threshold is always 0."""
+
+
+def combinations(
+    options: EvaluationOptions,
+    drafts: Sequence[str],
+    thresholds: Sequence[int | tuple[int, ...]],
+    latencies: Sequence[str],
+) -> list[EvaluationOptions]:
+    """The options of each evaluation, in folders of their own below the output; a single one keeps the folder itself.
+
+    Raises:
+        ConfigurationError: two drafts would share a folder.
+    """
+    chosen = list(
+        dict.fromkeys(
+            (draft, 0 if draft == PLAIN else threshold, latency)
+            for draft, threshold, latency in itertools.product(drafts, thresholds, latencies)
+        )
+    )
+    sweep = [
+        replace(options, draft=draft, threshold=threshold, latency=latency) for draft, threshold, latency in chosen
+    ]
+    if len(sweep) == 1:
+        return sweep
+    names = [folder_name(one) for one in sweep]
+    if len(set(names)) < len(names):
+        raise ConfigurationError(f"drafts {', '.join(drafts)} differ in punctuation only; rename a folder")
+    return [replace(one, output=options.output / name) for one, name in zip(sweep, names, strict=True)]
+
+
+def run_sweep(
+    sweep: Sequence[EvaluationOptions], console: Console, rig: Rig | None = None
+) -> Iterator[tuple[EvaluationOptions, list[Summary]]]:
+    """Evaluate one after the other; each one's tables by task, written beside its episodes, as soon as it is finished.
+
+    Raises:
+        SpecVLAError: see `evaluate`.
+    """
+    for number, options in enumerate(sweep, start=1):
+        if len(sweep) > 1:
+            console.print(f"{number} of {len(sweep)}: {options.output.name}", highlight=False, soft_wrap=True)
+        summaries = summarise(evaluate(options, console, rig))
+        write_summary(summaries, options.output)
+        yield options, summaries
+
+
+def folder_name(options: EvaluationOptions) -> str:
+    """Draft, threshold and latency, such as `hold_r3`, `runs-draft_r9-9-9-5-5-5-0_model-60+25`."""
+    parts = [_plain(options.draft), f"r{_plain(threshold_text(options.threshold))}"]
+    if options.latency != LOCKSTEP:
+        parts.append(_plain(options.latency))
+    return "_".join(parts)
+
+
+def threshold_text(threshold: int | tuple[int, ...]) -> str:
+    """One number, or seven joined by commas: what `parse_threshold` reads."""
+    return str(threshold) if isinstance(threshold, int) else ",".join(map(str, threshold))
+
+
+def parse_threshold(text: str) -> int | tuple[int, ...]:
+    """Bins: one number for the six motion dimensions, or seven joined by commas.
+
+    Raises:
+        ConfigurationError: not whole numbers.
+    """
+    try:
+        values = tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigurationError(
+            f"threshold {text!r} is none; expected a whole number of bins, or seven with commas between them"
+        ) from error
+    return values[0] if len(values) == 1 else values
+
+
+def _plain(text: str) -> str:
+    """Without what a folder's name should not hold."""
+    return re.sub(r"[^A-Za-z0-9.+]+", "-", text).strip("-")

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from specvla_ros.evaluation.options import EvaluationOptions
+from specvla_ros.evaluation.rig import Rig
+from specvla_ros.runtime import OpenVLAPolicy
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 256, 256, 3), dtype=np.uint8)
+
+
+def test_policies_loaded_together_share_weights_and_neither_history_nor_thresholds(tmp_path: Path) -> None:
+    conditions = [("none", 0), ("hold", 0), ("hold", (255,) * 7)]
+    several = [EvaluationOptions("libero_spatial", tmp_path, draft=draft, threshold=r) for draft, r in conditions]
+    policies = Rig().load_policies(several)
+    targets = [policy.decoder.target for policy in policies if isinstance(policy, OpenVLAPolicy)]
+    assert len(targets) == 3 and all(target is targets[0] for target in targets)
+    in_turn = [[policy.act(image, "pick up the bowl") for policy in policies] for image in IMAGES]
+    plain, strict, relaxed = zip(*in_turn, strict=True)
+    assert [action.tokens for action in strict] == [action.tokens for action in plain]
+    assert all(action.stats.forwards == 7 for action in plain)
+    assert [action.stats.accepted for action in relaxed[1:]] == [(5,), (5,)], "everything is near enough"

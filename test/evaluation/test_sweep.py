@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from stand_ins import SHORT, FakeRig
+
+from specvla_ros.errors import ConfigurationError, SimulationError
+from specvla_ros.evaluation.command import run_command
+from specvla_ros.evaluation.options import EvaluationOptions
+from specvla_ros.evaluation.sweep import combinations, parse_threshold, threshold_text
+
+
+def options(output: Path) -> EvaluationOptions:
+    (output / "model").mkdir(exist_ok=True)
+    return EvaluationOptions("libero_object", output, tasks=(1,), trials=2, checkpoint=str(output / "model"))
+
+
+def run(sweep: list[EvaluationOptions], output: Path, frames: int = 0, fault: str = "") -> tuple[dict[str, Any], str]:
+    screen = io.StringIO()
+    return run_command(sweep, frames, output, Console(file=screen, width=160), FakeRig(fault)), screen.getvalue()
+
+
+def test_every_draft_meets_every_threshold_and_latency_and_plain_greedy_runs_once(tmp_path: Path) -> None:
+    by_dimension = (9, 9, 9, 5, 5, 5, 0)
+    sweep = combinations(options(tmp_path), ["none", "runs/draft"], [0, 3, by_dimension], ["lockstep", "model:60+2.5"])
+    assert [one.output.relative_to(tmp_path).name for one in sweep] == [
+        "none_r0",
+        "none_r0_model-60+2.5",
+        "runs-draft_r0",
+        "runs-draft_r0_model-60+2.5",
+        "runs-draft_r3",
+        "runs-draft_r3_model-60+2.5",
+        "runs-draft_r9-9-9-5-5-5-0",
+        "runs-draft_r9-9-9-5-5-5-0_model-60+2.5",
+    ]
+    assert sweep[-1].threshold == by_dimension and sweep[-1].latency == "model:60+2.5"
+
+
+def test_a_single_evaluation_keeps_the_folder_itself(tmp_path: Path) -> None:
+    (one,) = combinations(options(tmp_path), ["hold"], [3], ["lockstep"])
+    assert one.output == tmp_path and (one.draft, one.threshold) == ("hold", 3)
+
+
+def test_drafts_whose_folders_would_be_the_same_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="differ in punctuation only"):
+        combinations(options(tmp_path), ["a/b", "a-b"], [0], ["lockstep"])
+
+
+@pytest.mark.parametrize("text", ["3", "9,9,9,5,5,5,0"])
+def test_a_threshold_is_read_as_it_is_written(text: str) -> None:
+    assert threshold_text(parse_threshold(text)) == text
+
+
+def test_a_threshold_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="threshold 'three' is none; expected a whole number"):
+        parse_threshold("three")
+
+
+def test_a_sweep_is_compared_in_one_table_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    sweep = combinations(options(tmp_path), ["hold"], [0, 3], ["lockstep", "fixed:100"])
+    figures, screen = run(sweep, tmp_path)
+    rows = figures["conditions"]
+    assert [(row["threshold"], row["latency"], row["folder"]) for row in rows] == [
+        (0, "lockstep", "hold_r0"),
+        (0, "fixed:100", "hold_r0_fixed-100"),
+        (3, "lockstep", "hold_r3"),
+        (3, "fixed:100", "hold_r3_fixed-100"),
+    ]
+    assert [row["mode"] for row in rows] == ["lockstep", "realtime"] * 2
+    assert all(row["solved"] == row["episodes"] == 2 and row["steps"] == SHORT for row in rows)
+    assert rows[2]["deviation"] == pytest.approx(18 / 7) and rows[0]["deviation"] == 0
+    assert json.loads((tmp_path / "summary.json").read_text()) == json.loads(json.dumps(figures))
+    markdown = (tmp_path / "summary.md").read_text().splitlines()
+    assert len(markdown) == 6 and markdown[4].startswith("| hold | 3 | lockstep | 2/2 | 34.2 - 100.0 % | 3.0 | 3.50 |")
+    assert "4 of 4: hold_r3_fixed-100" in screen and "34.2 - 100.0 %" in screen
+    for folder in ("hold_r0", "hold_r3_fixed-100"):
+        names = {file.name for file in (tmp_path / folder).iterdir()}
+        assert {"options.json", "episodes.jsonl", "summary.json", "summary.md"} <= names
+    (tmp_path / "hold_r3" / "episodes.jsonl").write_text("")
+    with pytest.raises(SimulationError, match="exit code 7"):
+        run(sweep, tmp_path, fault="exit")
+    again, screen = run(sweep, tmp_path)
+    assert [row["solved"] for row in again["conditions"]] == [2, 2, 2, 2]
+    assert screen.count("2 of 2 episodes are finished already") == 3
+
+
+def test_the_speed_up_of_every_draft_and_threshold_is_measured_in_one_run(tmp_path: Path) -> None:
+    sweep = combinations(options(tmp_path), ["hold", "linear"], [0, 9], ["lockstep", "fixed:100"])
+    figures, screen = run(sweep, tmp_path, frames=4)
+    report = json.loads((tmp_path / "speed.json").read_text())
+    assert report == json.loads(json.dumps(figures["speed"]))
+    assert (report["task"], report["language"], report["frames"]) == (1, "do task 1", 4)
+    assert [(row["draft"], row["threshold"]) for row in report["rows"]] == [
+        ("none", 0),
+        ("hold", 0),
+        ("hold", 9),
+        ("linear", 0),
+        ("linear", 9),
+    ]
+    plain, hold, _, linear, _ = (row["speed_up"] for row in report["rows"])
+    assert plain == 1 and hold > linear > 1
+    assert "speed-up" in screen
