@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -19,6 +22,23 @@ MAX_TREE_NODES = 256
 """Room for a tree behind the prefix: a 50-node tree merged with any path fits several times."""
 
 
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One verification, for whoever wants to look at it.
+
+    Attributes:
+        tree: what was drafted, n nodes.
+        answers: (n) the target's token after each node.
+        distances: (n) bins from each node's token to the target's answer at its parent; 0 for the root.
+        path: the accepted nodes, the root first. Their tokens are committed, and the answer at the last of them.
+    """
+
+    tree: DraftTree
+    answers: list[int]
+    distances: list[int]
+    path: list[int]
+
+
 class SpeculativeDecoder:
     """Decodes the seven tokens of an action.
 
@@ -26,11 +46,15 @@ class SpeculativeDecoder:
         target: the model whose answer counts.
         drafter: proposes; `NoDrafter` makes this plain greedy decoding.
         capacity: longest prefix: prompt, 256 patches and seven action tokens.
+
+    Attributes:
+        observer: called with every round, after it was committed.
     """
 
     def __init__(self, target: OpenVLA, drafter: Drafter, *, capacity: int = 512) -> None:
         self.target = target
         self.drafter = drafter
+        self.observer: Callable[[Round], None] | None = None
         self._capacity = capacity
         self._cache: KeyValueCache = target.new_cache(capacity + MAX_TREE_NODES)
         self._prefix = Prefix(target, capacity)
@@ -141,6 +165,8 @@ class SpeculativeDecoder:
         nodes = torch.tensor(path, device=tree.tokens.device)
         cache.commit_path(nodes)
         prefix.extend(features[nodes], [*(tokens[index] for index in path[1:]), answers[path[-1]]])
+        if self.observer:
+            self.observer(Round(tree, answers, distances, path))
         return [distances[index] for index in path[1:]]
 
     def _predict(self, features: Tensor) -> tuple[Tensor, Tensor]:

@@ -273,4 +273,3 @@ def _prompts(instructions: list[str]) -> PromptTable:
         write_small_tokenizer(Path(directory))
         tokenizer = PromptTokenizer(Path(directory))
         return PromptTable.from_ids([tokenizer.encode(instruction) for instruction in instructions])
-

@@ -8,7 +8,7 @@ from models import GuessingDrafter, greedy_tokens, random_head, random_inputs, r
 
 from specvla_ros.errors import ConfigurationError, DecodeError
 from specvla_ros.policy import DecodeStats, Thresholds
-from specvla_ros.speculative.decode import SpeculativeDecoder
+from specvla_ros.speculative.decode import Round, SpeculativeDecoder
 from specvla_ros.speculative.drafter import Drafter
 from specvla_ros.speculative.eagle import EagleDrafter
 from specvla_ros.speculative.history import HoldDrafter, LinearDrafter
@@ -82,6 +82,30 @@ def test_relaxed_tokens_stay_within_their_threshold_of_the_targets_answer(
     assert stats.deviations == distances
     assert all(distance <= limit for distance, limit in zip(distances, thresholds, strict=True))
     check_counts(tokens, stats, target)
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data(), target_seed=seeds, input_seed=seeds, thresholds=thresholds_strategy)
+def test_what_an_observer_sees_adds_up_to_the_action(
+    data: st.DataObject, target_seed: int, input_seed: int, thresholds: Thresholds
+) -> None:
+    target = random_target(target_seed)
+    ids, pixels = random_inputs(input_seed)
+    drafter = data.draw(drafters(target, greedy_tokens(target, ids, pixels)))
+    decoder, seen = SpeculativeDecoder(target, drafter, capacity=CAPACITY), list[Round]()
+    decoder.observer = seen.append
+    tokens, stats = decoder.decode(ids, pixels, thresholds)
+    answers = greedy_tokens(target, ids, pixels, forced=tokens)
+    committed, distances, judged = tokens[:1], [0], answers[:1]
+    for one in seen:
+        drafted, parents = one.tree.tokens.tolist(), one.tree.parents.tolist()
+        assert drafted[0] == committed[-1] and [parents[node] for node in one.path[1:]] == one.path[:-1]
+        committed += [*(drafted[node] for node in one.path[1:]), one.answers[one.path[-1]]]
+        distances += [*(one.distances[node] for node in one.path[1:]), 0]
+        judged += [one.answers[node] for node in one.path]
+    assert committed == tokens and judged == answers
+    assert tuple(distances) == stats.deviations
+    assert tuple(len(one.path) - 1 for one in seen) == stats.accepted
 
 
 @settings(deadline=None, max_examples=15)

@@ -1,0 +1,105 @@
+"""The sections about one checkpoint on one suite; each is empty where its data is absent."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from specvla_ros.policy import ACTION_DIMENSIONS, ACTION_LENGTH
+from specvla_ros.report.group import Group
+from specvla_ros.report.page import heading, paragraph
+from specvla_ros.report.plots import draw_panels, draw_shares
+from specvla_ros.report.published import SOURCE, published
+from specvla_ros.report.realtime import best_threshold, by_latency, latency_panel, realtime_table, threshold_panel
+from specvla_ros.report.result_tables import deviation_table, main_table, phase_table, task_table
+from specvla_ros.report.sheet import Sheet
+from specvla_ros.report.speed import speed_table
+from specvla_ros.report.sweep import sweep_groups, sweep_panels
+
+Html = list[str]
+
+
+def results(group: Group, sheet: Sheet) -> Html:
+    """The main table beside what was published, then what lies behind it."""
+    if not group.lockstep:
+        return []
+    rows = published(group.lockstep[0].suite)
+    parts = [sheet.table(main_table(group.name, group.lockstep, group.speed_ups, rows))]
+    note = (
+        "Success with Wilson's 95 % interval. Steps: mean of an episode, failed ones included. Tokens per forward is "
+        "the paper's accept length: seven tokens over the target forwards of an action, the prefill included. Off by: "
+        "mean distance of a token from the target's own answer. Milliseconds: an action in the decoder, the median "
+        "over the episodes of an episode's median and 95th percentile, with whatever else the machine did."
+    )
+    parts.append(paragraph(note, "note"))
+    if rows:
+        foreign = f"In italics: another model, OpenVLA-7B, on another machine ({SOURCE})."
+        parts.append(paragraph(foreign, "note"))
+    for number, speed in enumerate(group.speeds, start=1):
+        parts.append(heading("Speed-up"))
+        parts.append(sheet.table(speed_table(f"{group.name}_speed" + f"_{number}" * (number > 1), speed)))
+        measured = (
+            f"{speed['frames']} frames of task {speed['task']} in turn through every draft and through plain greedy "
+            f"decoding, with the same weights, cache and kernels, on {speed['device']}. The interval is a bootstrap "
+            "over the frames."
+        )
+        parts.append(paragraph(measured, "note"))
+    parts += [heading("By task"), sheet.long_table(task_table(group.name, group.lockstep), "Success by task")]
+    parts += [heading("Milliseconds by phase, median / p95"), sheet.table(phase_table(group.name, group.lockstep))]
+    if any(any(run.details.deviations) for run in group.drafted):
+        parts += [heading("Distance from the target's answer, in bins")]
+        parts += [sheet.table(deviation_table(group.name, group.drafted))]
+    return parts
+
+
+def sweep(group: Group, sheet: Sheet) -> Html:
+    """Success, accept length and speed over the threshold."""
+    groups = sweep_groups(group.lockstep)
+    if not groups:
+        return []
+    panels = sweep_panels(groups, group.plain, group.speed_ups)
+    caption = "Bands: 95 % intervals. The threshold holds for the six motion dimensions; the gripper is exact."
+    return [sheet.drawing(f"{group.name}_sweep", partial(draw_panels, panels), caption)]
+
+
+def acceptance(group: Group, sheet: Sheet) -> Html:
+    """How many drafts a round accepts, and at which tokens."""
+    if not group.drafted:
+        return []
+    counts = [str(count) for count in range(ACTION_LENGTH - 1)]
+    rounds = [(run.label, run.details.rounds) for run in group.drafted]
+    positions = [(run.label, run.details.positions) for run in group.drafted]
+    return [
+        sheet.drawing(
+            f"{group.name}_rounds",
+            partial(draw_shares, rounds, counts, "drafts accepted in a round"),
+            "Share of verification rounds by how many drafts they accepted; each brings one token of the target's "
+            "more.",
+        ),
+        sheet.drawing(
+            f"{group.name}_positions",
+            partial(draw_shares, positions, ACTION_DIMENSIONS, "token"),
+            "Share of actions whose token there was an accepted draft. The first comes with the prefill; the last is "
+            "always the target's own.",
+        ),
+    ]
+
+
+def real_time(group: Group, sheet: Sheet) -> Html:
+    """Success when the scene moves on: which threshold is best, and what latency costs."""
+    if not group.realtime:
+        return []
+    groups, parts = by_latency(group.realtime), []
+    for label, runs in groups.items():
+        parts.append(paragraph(f"{label}. {best_threshold(runs)}", "finding"))
+    panels = {"threshold": threshold_panel(groups), "latency": latency_panel(group.runs)}
+    for name, panel in panels.items():
+        if panel.curves:
+            drawing = partial(draw_panels, [panel])
+            parts.append(sheet.drawing(f"{group.name}_realtime_{name}", drawing, "Bands: 95 % intervals."))
+    parts.append(sheet.table(realtime_table(group.name, group.realtime)))
+    note = (
+        "Simulated real time: the scene goes on in steps of 50 ms while the policy thinks, a command is in force from "
+        "the first step after its latency, and expires. Held: steps with an old command. At rest: steps after the last "
+        "one expired. Emulated: the latency is a stated delay model, not a measured time."
+    )
+    return [*parts, paragraph(note, "note")]

@@ -1,0 +1,41 @@
+"""What a report could show and does not, with the command that would make it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from specvla_ros.report.case_study import read_case_study
+from specvla_ros.report.commands import base_words, short_path
+from specvla_ros.report.films import choose_films
+from specvla_ros.report.group import Group
+from specvla_ros.report.realtime import by_latency, latency_panel
+from specvla_ros.report.sweep import sweep_groups
+
+SWEEP = ["--threshold", "0", "--threshold", "3", "--threshold", "6", "--threshold", "9"]
+LATENCIES = ["--latency", "fixed:0", "--latency", "fixed:100", "--latency", "fixed:200", "--latency", "fixed:500"]
+FRAMES = 200
+FILMS = 3
+
+
+def missing(group: Group, folder: Path) -> dict[str, str]:
+    """Command by what it makes."""
+    run = group.drafted[-1] if group.drafted else group.runs[0]
+    draft = ["--draft", str(run.conditions["draft"]) if group.drafted else "hold"]
+    lacking = {
+        "success in lockstep": (not group.lockstep, draft),
+        "threshold sweep": (not sweep_groups(group.lockstep), [*draft, *SWEEP]),
+        "speed-up": (not group.speeds, [*draft, *SWEEP, "--speed", str(FRAMES)]),
+        "best threshold in real time": (not by_latency(group.realtime), [*draft, *SWEEP, "--latency", "measured"]),
+        "success by latency": (not latency_panel(group.runs).curves, [*draft, *LATENCIES]),
+        "films": (not choose_films(group.runs), [*draft, "--videos", str(FILMS)]),
+    }
+    made = {
+        what: shlex.join([*base_words(run.options), *words, "--output", short_path(folder)])
+        for what, (absent, words) in lacking.items()
+        if absent
+    }
+    if group.drafted and read_case_study(folder) is None:
+        name = run.folder.relative_to(folder).as_posix()
+        made["case study"] = shlex.join(["specvla", "report", short_path(folder), "--case-study", name])
+    return made

@@ -1,0 +1,92 @@
+"""The report's plots of figures that were pooled before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from specvla_ros.report.palette import BLUE, INK, MUTED, SERIES, SURFACE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH = 8.2
+"""Inches; the page's column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Points of one series; `low` and `high` bound a band around it, where there is one."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Curves over one x axis.
+
+    Attributes:
+        reference: height of a dashed line, and what it is.
+        percent: y is a rate of 0 to 1 and is shown in percent.
+    """
+
+    title: str
+    x_label: str
+    curves: Sequence[Curve]
+    reference: tuple[float, str] | None = None
+    percent: bool = False
+
+
+def draw_panels(panels: Sequence[Panel]) -> Figure:
+    """Side by side, a legend below."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        _draw_panel(axes, panel)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=4)
+    return figure
+
+
+def _draw_panel(axes: Axes, panel: Panel) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    for index, curve in enumerate(panel.curves):
+        colour, marker = SERIES[index % len(SERIES)], "os^D"[index // len(SERIES) % 4]
+        if curve.low:
+            axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
+        axes.plot(curve.x, curve.y, color=colour, marker=marker, markersize=4, linewidth=1.6, label=curve.label)
+    if panel.reference:
+        height, label = panel.reference
+        axes.axhline(height, color=MUTED, linestyle="--", linewidth=1.2, label=label)
+    if panel.percent:
+        axes.set_ylim(-0.02, 1.02)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set(title=panel.title, xlabel=panel.x_label)
+
+
+def draw_shares(rows: Sequence[tuple[str, Sequence[float]]], columns: Sequence[str], x_label: str) -> Figure:
+    """A grid of shares, 0 to 1, a label before each row: the darker a cell, the larger its share."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, 0.75 + 0.27 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for y, (_, shares) in enumerate(rows):
+        for x, share in enumerate(shares):
+            axes.barh(y, 0.96, left=x - 0.48, height=0.9, color=BLUE, alpha=0.05 + 0.95 * share, linewidth=0)
+            colour = SURFACE if share > 0.5 else INK
+            axes.text(x, y, f"{share:.0%}", ha="center", va="center", fontsize=8, color=colour)
+    axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5), xlabel=x_label)
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), [label for label, _ in rows])
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure

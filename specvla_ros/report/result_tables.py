@@ -1,0 +1,137 @@
+"""The report's tables of lockstep evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from specvla_ros.evaluation.tables import success_cells, summarise
+from specvla_ros.policy import ACTION_DIMENSIONS, ACTION_LENGTH
+from specvla_ros.report.case_study import CaseStudy
+from specvla_ros.report.published import PublishedRow
+from specvla_ros.report.runs import CONDITIONS, Run
+from specvla_ros.report.speed import SpeedUp
+from specvla_ros.report.table import ABSENT, Table
+
+PHASES = ("prepare", "vision", "prefill", "draft", "verify", "total")
+
+
+def main_table(
+    name: str, runs: Sequence[Run], speed_ups: Mapping[Run, SpeedUp], published: Sequence[PublishedRow]
+) -> Table:
+    """A row for each evaluation, and below them what was published."""
+    headings = (
+        *CONDITIONS,
+        "origin",
+        "success %",
+        "solved",
+        "95 % interval",
+        "steps",
+        "tokens per forward",
+        "drafts per round",
+        "forwards per action",
+        "off by [bins]",
+        "ms median",
+        "ms p95",
+        "speed-up",
+    )
+    rows = [_main_row(run, speed_ups.get(run)) for run in runs]
+    rows += [_published_row(row) for row in published]
+    return Table(f"{name}_main", headings, rows, text_columns=3, foreign=len(published))
+
+
+def _main_row(run: Run, speed_up: SpeedUp | None) -> list[str]:
+    total = run.total
+    return [
+        run.draft,
+        run.threshold_text,
+        "measured",
+        f"{100 * run.success:.1f}",
+        *success_cells(total),
+        f"{total.steps:.1f}",
+        f"{total.tokens_per_forward:.2f}",
+        f"{total.drafts_per_round:.2f}",
+        f"{total.forwards_per_action:.2f}",
+        f"{total.deviation:.2f}",
+        f"{total.median_ms:.1f}",
+        f"{total.p95_ms:.1f}",
+        _optional(speed_up.ratio if speed_up else None, "{:.2f}x"),
+    ]
+
+
+def _published_row(row: PublishedRow) -> list[str]:
+    forwards = None if row.accept_length is None else ACTION_LENGTH / row.accept_length
+    return [
+        row.draft,
+        str(row.threshold),
+        f"{row.origin}, {row.machine}",
+        _optional(row.success, "{:.1f}"),
+        ABSENT,
+        ABSENT,
+        ABSENT,
+        _optional(row.accept_length, "{:.2f}"),
+        ABSENT,
+        _optional(forwards, "{:.2f}"),
+        ABSENT,
+        _optional(row.milliseconds, "{:.1f}"),
+        ABSENT,
+        f"{row.speed_up:.2f}x",
+    ]
+
+
+def phase_table(name: str, runs: Sequence[Run]) -> Table:
+    """Milliseconds of an action by phase."""
+    rows = []
+    for run in runs:
+        times = run.details.milliseconds
+        cells = ["{:.1f} / {:.1f}".format(*times[phase]) if phase in times else ABSENT for phase in PHASES]
+        rows.append([run.draft, run.threshold_text, *cells])
+    return Table(f"{name}_phases", (*CONDITIONS, *PHASES), rows, text_columns=2)
+
+
+def deviation_table(name: str, runs: Sequence[Run]) -> Table:
+    """Mean distance from the target's answer by dimension, in bins."""
+    rows = [[run.draft, run.threshold_text, *(f"{value:.2f}" for value in run.details.deviations)] for run in runs]
+    return Table(f"{name}_deviations", (*CONDITIONS, *ACTION_DIMENSIONS), rows, text_columns=2)
+
+
+def task_table(name: str, runs: Sequence[Run]) -> Table:
+    """A row for each task of each evaluation."""
+    headings = (*CONDITIONS, "task", "instruction", "solved", "95 % interval", "steps", "tokens per forward")
+    rows = []
+    for run in runs:
+        for summary in summarise(run.episodes):
+            rows.append(
+                [
+                    run.draft,
+                    run.threshold_text,
+                    summary.task,
+                    summary.language,
+                    *success_cells(summary),
+                    f"{summary.steps:.1f}",
+                    f"{summary.tokens_per_forward:.2f}",
+                ]
+            )
+    return Table(f"{name}_tasks", headings, rows, text_columns=4)
+
+
+def case_table(study: CaseStudy) -> Table:
+    """Each of the action's tokens beside the target's answer, in bins."""
+    origins = ["prefill"]
+    answers = [study.first]
+    for number, one in enumerate(study.rounds, start=1):
+        accepted = one.path[1:]
+        origins += [f"draft, round {number}"] * len(accepted) + [f"target, round {number}"]
+        answers += [*(one.answers[one.parents[node]] for node in accepted), one.answers[one.path[-1]]]
+    rows = [
+        [name, origin, str(token), str(answer), f"{token - answer:+d}" if token != answer else "0", str(limit)]
+        for name, origin, token, answer, limit in zip(
+            ACTION_DIMENSIONS, origins, study.committed, answers, study.thresholds, strict=True
+        )
+    ]
+    return Table(
+        "case_study", ("dimension", "from", "token", "target's answer", "off by", "admitted"), rows, text_columns=2
+    )
+
+
+def _optional(value: float | None, form: str) -> str:
+    return ABSENT if value is None else form.format(value)

@@ -1,0 +1,154 @@
+"""The evaluations below a folder: one, or those of a sweep."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from specvla_ros.errors import ConfigurationError
+from specvla_ros.evaluation.episode_file import EPISODES, OPTIONS, read_results
+from specvla_ros.evaluation.latency import LOCKSTEP, parse_latency
+from specvla_ros.evaluation.options import EvaluationOptions
+from specvla_ros.evaluation.rollout import EpisodeResult
+from specvla_ros.evaluation.sweep import PLAIN
+from specvla_ros.evaluation.tables import TOTAL, Summary
+from specvla_ros.policy import Thresholds, expand_thresholds
+from specvla_ros.report.details import Details
+
+CONDITIONS = ("draft", "threshold")
+"""What the evaluations of a table differ in first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One evaluation: its conditions and its finished episodes, at least one."""
+
+    folder: Path
+    conditions: Mapping[str, Any]
+    episodes: tuple[EpisodeResult, ...]
+
+    @cached_property
+    def total(self) -> Summary:
+        """Of all the episodes."""
+        return Summary.of(self.episodes, TOTAL, self.suite)
+
+    @cached_property
+    def details(self) -> Details:
+        """Of all the episodes."""
+        return Details.of(self.episodes)
+
+    @property
+    def options(self) -> EvaluationOptions:
+        """What makes this evaluation, or goes on with it."""
+        known = {field.name for field in fields(EvaluationOptions)} & set(self.conditions)
+        values = {name: self.conditions[name] for name in known}
+        if not isinstance(values["threshold"], int):
+            values["threshold"] = tuple(values["threshold"])
+        tasks = tuple(sorted({one.task for one in self.episodes}))
+        trials = 1 + max(one.episode for one in self.episodes)
+        return EvaluationOptions(output=self.folder, tasks=tasks, trials=trials, **values)
+
+    @property
+    def success(self) -> float:
+        """Rate, 0 to 1."""
+        return self.total.solved / self.total.episodes
+
+    @property
+    def suite(self) -> str:
+        """Of LIBERO."""
+        return str(self.conditions["suite"])
+
+    @property
+    def draft(self) -> str:
+        """As it was named; of a path the last part."""
+        return short_draft(str(self.conditions["draft"]))
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Bins, by dimension."""
+        return expand_thresholds(self.conditions["threshold"])
+
+    @property
+    def threshold(self) -> int | None:
+        """Of the six motion dimensions, the gripper exact; None where each has its own."""
+        first = self.thresholds[0]
+        return first if self.thresholds == expand_thresholds(first) else None
+
+    @property
+    def threshold_text(self) -> str:
+        """One number, or seven."""
+        return threshold_text(self.conditions["threshold"])
+
+    @property
+    def label(self) -> str:
+        """Short, unique among the evaluations of one suite and mode."""
+        return "plain greedy" if self.draft == PLAIN else f"{self.draft}, r = {self.threshold_text}"
+
+    @property
+    def latency(self) -> str:
+        """Of a command, see `parse_latency`."""
+        return str(self.conditions["latency"])
+
+    @property
+    def realtime(self) -> bool:
+        """Whether the scene moved on while the policy thought."""
+        return self.latency != LOCKSTEP
+
+    @property
+    def checkpoint(self) -> str:
+        """The target's name."""
+        return Path(self.conditions["checkpoint"]).name
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """The evaluation in the folder, or those in its sub-folders, plain greedy decoding first.
+
+    Raises:
+        ConfigurationError: there are none, or what is there cannot be read.
+    """
+    folders = [path.parent for path in (folder / OPTIONS, *sorted(folder.glob(f"*/{OPTIONS}"))) if path.is_file()]
+    runs = [run for run in map(_read, folders) if run.episodes]
+    if not runs:
+        raise ConfigurationError(
+            f"{folder} holds no finished episode; expected {OPTIONS} and {EPISODES} in it or in its sub-folders, as "
+            "specvla eval --output writes them"
+        )
+    return sorted(runs, key=_order)
+
+
+def short_draft(draft: str) -> str:
+    """Of paths the last part, so that it fits a table."""
+    return "+".join(Path(part.strip()).name for part in draft.split("+"))
+
+
+def threshold_text(threshold: int | Sequence[int]) -> str:
+    """One number, or seven."""
+    return str(threshold) if isinstance(threshold, int) else " ".join(map(str, threshold))
+
+
+def _order(run: Run) -> tuple[Any, ...]:
+    latency = parse_latency(run.latency)
+    return (
+        run.suite,
+        run.checkpoint,
+        run.draft != PLAIN,
+        run.draft,
+        sum(run.thresholds),
+        run.thresholds,
+        run.realtime,
+        latency.own,
+        latency.floor,
+    )
+
+
+def _read(folder: Path) -> Run:
+    path = folder / OPTIONS
+    try:
+        conditions = dict(json.loads(path.read_text()))
+        return Run(folder, conditions, tuple(read_results(folder / EPISODES)))
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"{path} cannot be read ({error}); delete the folder to leave it out") from error

@@ -1,0 +1,70 @@
+"""Matplotlib figures as SVG that lies inside the page: its text is text, its colours follow the page's."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from specvla_ros.errors import ConfigurationError
+from specvla_ros.report.palette import INK, MUTED, RULE, SERIES, variables, with_variables
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """How the report's figures look; they must be drawn and written inside."""
+    try:
+        import matplotlib
+        from cycler import cycler
+    except ImportError as error:
+        raise ConfigurationError("the report's plots need matplotlib: pip install 'specvla_ros[train]'") from error
+
+    settings: Any = {
+        "axes.edgecolor": MUTED,
+        "axes.facecolor": "none",
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.labelcolor": INK,
+        "axes.prop_cycle": cycler(color=SERIES),
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "axes.titlecolor": INK,
+        "axes.titlelocation": "left",
+        "axes.titlesize": 10,
+        "figure.facecolor": "none",
+        "font.size": 9,
+        "grid.color": RULE,
+        "legend.frameon": False,
+        "svg.fonttype": "none",
+        "text.color": INK,
+        "xtick.color": MUTED,
+        "ytick.color": MUTED,
+        "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK,
+    }
+    with matplotlib.rc_context(settings):
+        yield
+
+
+def inline_svg(figure: Figure, name: str) -> str:
+    """An <svg> for the page; the same figure gives the same text."""
+    import matplotlib
+
+    text = io.StringIO()
+    # Names inside one page must differ from figure to figure.
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    drawing = text.getvalue()
+    drawing = drawing[drawing.index("<svg") :].strip()
+    return with_variables(drawing.replace("<svg", f'<svg role="img" aria-label="{name}"', 1))
+
+
+def standalone_svg(inline: str) -> str:
+    """A file of its own that brings the page's colours along."""
+    end = inline.index(">") + 1
+    css = f"{variables()}text {{ font-family: system-ui, sans-serif !important }}"
+    return f"{inline[:end]}<style>{css}</style>{inline[end:]}\n"

@@ -1,0 +1,61 @@
+"""A table once, for the page, for a spreadsheet and for Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+ABSENT = "–"
+"""In a cell whose figure nobody measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of text.
+
+    Attributes:
+        name: of the files.
+        headings: of the columns.
+        rows: a cell for each heading.
+        text_columns: how many of the first columns hold words; the others are numbers and stand to the right.
+        foreign: how many of the last rows are somebody else's figures; they are set apart.
+    """
+
+    name: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    text_columns: int = 1
+    foreign: int = 0
+
+    def html(self) -> str:
+        """A <table> that scrolls sideways where the screen is narrow."""
+        own = len(self.rows) - self.foreign
+        body = f"<tbody>{self._html_rows(self.rows[:own])}</tbody>"
+        if self.foreign:
+            body += f'<tbody class="foreign">{self._html_rows(self.rows[own:])}</tbody>'
+        head = self._html_row(self.headings, "th")
+        return f'<div class="scroll"><table><thead>{head}</thead>{body}</table></div>'
+
+    def markdown(self) -> str:
+        """A GitHub table."""
+        rule = [":--" if index < self.text_columns else "--:" for index in range(len(self.headings))]
+        lines = [self.headings, rule, *self.rows]
+        return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |\n" for line in lines)
+
+    def csv(self) -> str:
+        """Comma-separated, the headings first; an absent figure is an empty cell."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self.headings)
+        writer.writerows(["" if cell == ABSENT else cell for cell in row] for row in self.rows)
+        return text.getvalue()
+
+    def _html_rows(self, rows: Sequence[Sequence[str]]) -> str:
+        return "".join(self._html_row(row, "td") for row in rows)
+
+    def _html_row(self, cells: Sequence[str], tag: str) -> str:
+        kinds = [' class="text"' if index < self.text_columns else "" for index in range(len(cells))]
+        return f"<tr>{''.join(f'<{tag}{k}>{escape(c)}</{tag}>' for c, k in zip(cells, kinds, strict=True))}</tr>"

@@ -1,0 +1,72 @@
+"""The commands that a report names are those that make its evaluations."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_folders import episode, write_run
+from typer.testing import CliRunner
+
+from specvla_ros.cli import app
+from specvla_ros.evaluation.options import EvaluationOptions
+from specvla_ros.report.commands import commands
+from specvla_ros.report.runs import read_runs
+
+
+def run(lines: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> dict[Path, EvaluationOptions]:
+    """What the commands would evaluate, by folder."""
+    wanted: dict[Path, EvaluationOptions] = {}
+
+    def take(sweep: Sequence[EvaluationOptions], *_: Any) -> dict[str, Any]:
+        wanted.update({one.output.resolve(): one for one in sweep})
+        return {}
+
+    monkeypatch.setattr("specvla_ros.evaluation.command.run_command", take)
+    for line in lines:
+        program, *words = shlex.split(line)
+        result = CliRunner().invoke(app, words, catch_exceptions=False)
+        assert program == "specvla" and result.exit_code == 0, result.output
+    return wanted
+
+
+def check(folder: Path, lines: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, wanted = read_runs(folder), run(lines, monkeypatch)
+    assert set(wanted) == {one.folder for one in runs}
+    for one in runs:
+        assert wanted[one.folder].conditions() == one.conditions
+        assert wanted[one.folder].trials == 1 + max(result.episode for result in one.episodes)
+
+
+def test_a_sweep_is_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = [episode(task, state) for task in range(10) for state in range(2)]
+    write_run(tmp_path / "none_r0", every)
+    for threshold in (0, 9):
+        write_run(tmp_path / f"hold_r{threshold}", every, draft="hold", threshold=threshold)
+    (line,) = commands(tmp_path, read_runs(tmp_path), {tmp_path: {"frames": 50}})
+    assert "--task" not in line and "--latency" not in line and "--speed 50" in line
+    check(tmp_path, [line], monkeypatch)
+
+
+def test_what_was_no_sweep_is_a_command_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_run(tmp_path / "first", [episode(3)], draft="hold", threshold=2, max_steps=50)
+    write_run(tmp_path / "second", [episode(3)], draft="hold", threshold=(1, 2, 3, 4, 5, 6, 0), max_steps=50)
+    write_run(tmp_path / "third", [episode(1, 4)], draft="linear", latency="model:60+25", hold_time=0.3)
+    write_run(tmp_path / "fourth", [episode(1, 4)], fast_rendering=False)
+    lines = commands(tmp_path, read_runs(tmp_path), {})
+    assert len(lines) == 4
+    check(tmp_path, lines, monkeypatch)
+
+
+def test_a_draft_with_thresholds_of_its_own_is_a_command_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for draft, thresholds in {"hold": (0, 3), "linear": (5,)}.items():
+        for threshold in thresholds:
+            write_run(tmp_path / f"{draft}_r{threshold}", [episode()], draft=draft, threshold=threshold)
+    lines = commands(tmp_path, read_runs(tmp_path), {})
+    assert len(lines) == 2
+    check(tmp_path, lines, monkeypatch)

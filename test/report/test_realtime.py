@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from report_folders import episode, write_run
+
+from specvla_ros.evaluation.rollout import EpisodeResult
+from specvla_ros.report.realtime import best_threshold, by_latency, latency_panel, realtime_table
+from specvla_ros.report.runs import read_runs
+
+
+def outcomes(solved: int, tried: int) -> list[EpisodeResult]:
+    return [episode(0, state, state < solved) for state in range(tried)]
+
+
+def test_the_best_threshold_has_its_interval_and_those_it_cannot_be_told_from(tmp_path: Path) -> None:
+    for threshold, solved in {0: 5, 3: 30, 6: 34, 9: 10}.items():
+        write_run(
+            tmp_path / f"{threshold}", outcomes(solved, 40), draft="hold", threshold=threshold, latency="measured"
+        )
+    ((label, group),) = by_latency(read_runs(tmp_path)).items()
+    assert label == "hold, the decoder's own"
+    assert best_threshold(group) == (
+        "Best threshold: 6, with 85.0 % of 40 episodes solved (95 % interval 70.9 to 92.9 %). "
+        "Its interval overlaps with that of 3: these episodes do not tell them apart."
+    )
+
+
+def test_a_clear_winner_is_not_called_a_tie(tmp_path: Path) -> None:
+    for threshold, solved in {0: 2, 9: 38}.items():
+        write_run(
+            tmp_path / f"{threshold}", outcomes(solved, 40), draft="hold", threshold=threshold, latency="measured"
+        )
+    (group,) = by_latency(read_runs(tmp_path)).values()
+    assert best_threshold(group).startswith("Best threshold: 9,") and "overlaps" not in best_threshold(group)
+
+
+def test_one_threshold_alone_is_not_the_best(tmp_path: Path) -> None:
+    write_run(tmp_path, outcomes(2, 2), draft="hold", threshold=9, latency="measured")
+    assert by_latency(read_runs(tmp_path)) == {}
+
+
+def test_a_delay_model_is_called_emulated(tmp_path: Path) -> None:
+    for threshold in (0, 9):
+        run = {"draft": "hold", "threshold": threshold, "latency": "model:60+25"}
+        write_run(tmp_path / f"{threshold}", outcomes(1, 2), **run)
+    runs = read_runs(tmp_path)
+    assert list(by_latency(runs)) == ["hold, emulated, 60 ms + 25 ms a round"]
+    assert realtime_table("x", runs).rows[0][2] == "emulated, 60 ms + 25 ms a round"
+
+
+def test_success_by_latency_begins_with_lockstep_and_leaves_own_latencies_out(tmp_path: Path) -> None:
+    for name, latency, solved in (
+        ("a", "lockstep", 4),
+        ("b", "fixed:200", 1),
+        ("c", "fixed:50", 2),
+        ("d", "measured", 3),
+    ):
+        write_run(tmp_path / name, outcomes(solved, 4), draft="hold", threshold=3, latency=latency)
+    write_run(tmp_path / "e", outcomes(1, 4), draft="hold", threshold=9)
+    (curve,) = latency_panel(read_runs(tmp_path)).curves
+    assert curve.label == "hold, r = 3"
+    assert (curve.x, curve.y) == ([0, 50, 200], [1.0, 0.5, 0.25])
+    assert all(low <= rate <= high for low, rate, high in zip(curve.low, curve.y, curve.high, strict=True))
+
+
+def test_held_and_resting_steps_are_shares_of_all_steps(tmp_path: Path) -> None:
+    slow = [
+        episode(0, 0, steps=10, actions=4, steps_held=5, steps_without_command=1),
+        episode(0, 1, steps=30, actions=10, steps_held=7, steps_without_command=3),
+    ]
+    write_run(tmp_path, slow, draft="hold", latency="fixed:100")
+    (run,) = read_runs(tmp_path)
+    assert realtime_table("x", [run]).rows[0][-2:] == ["30.0", "10.0"]
+    assert run.details.held == pytest.approx(0.3)

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from report_folders import episode, write_run, write_speed
+
+from specvla_ros.errors import ConfigurationError
+from specvla_ros.report.films import film_path
+from specvla_ros.report.report import write_report
+
+PLAIN_ROUNDS = (0,) * 6
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def sweep(folder: Path) -> None:
+    """Plain decoding and two thresholds of a draft."""
+    plain = [episode(0, 0, True, 10, PLAIN_ROUNDS), episode(0, 1, False, 30, PLAIN_ROUNDS)]
+    write_run(folder / "none_r0", plain)
+    for threshold, rounds in ((0, (1, 3)), (9, (5,))):
+        write_run(folder / f"hold_r{threshold}", [episode(rounds=rounds)], draft="hold", threshold=threshold)
+
+
+def test_the_main_table_pools_actions_and_sets_published_figures_apart(tmp_path: Path) -> None:
+    write_run(
+        tmp_path / "hold_r3",
+        [
+            episode(0, 0, True, 10, (5,), milliseconds={"total": (3.0, 4.0)}),
+            episode(1, 0, False, 30, PLAIN_ROUNDS, milliseconds={"total": (5.0, 8.0)}, deviations=(0.0,) * 7),
+        ],
+        draft="hold",
+        threshold=3,
+    )
+    page = write_report(tmp_path, tmp_path / "report")
+    ours, *foreign = rows(page.parent / "libero_object_main.csv")
+    # Forwards: 10 actions of 2 and 30 of 7. Drafts: 50 in 10 + 180 rounds. Off by 1 in one token of seven, in 10 of 40.
+    assert ours == {
+        "draft": "hold",
+        "threshold": "3",
+        "origin": "measured",
+        "success %": "50.0",
+        "solved": "1/2",
+        "95 % interval": "9.5 - 90.5 %",
+        "steps": "20.0",
+        "tokens per forward": f"{7 * 40 / 230:.2f}",
+        "drafts per round": f"{50 / 190:.2f}",
+        "forwards per action": f"{230 / 40:.2f}",
+        "off by [bins]": f"{10 / 7 / 40:.2f}",
+        "ms median": "4.0",
+        "ms p95": "6.0",
+        "speed-up": "",
+    }
+    assert [(row["origin"], row["success %"], row["speed-up"]) for row in foreign] == [
+        ("published, A100", "89.0", "1.00x"),
+        ("published, A100", "89.0", "1.15x"),
+        ("published, A100", "85.0", "1.38x"),
+    ]
+    assert [row["solved"] for row in rows(page.parent / "libero_object_tasks.csv")] == ["1/1", "0/1", "1/2"]
+    html = page.read_text()
+    assert html.index('class="foreign"') < html.index("published, A100") and "another model" in html
+    assert "| hold | 3 | measured | 50.0 | 1/2 |" in (page.parent / "libero_object_main.md").read_text()
+
+
+def test_speed_ups_are_those_measured_on_the_same_weights(tmp_path: Path) -> None:
+    sweep(tmp_path)
+    run = write_run(tmp_path / "hold_r9", [episode()], draft="hold", threshold=9)
+    write_speed(tmp_path, run, {("none", 0): 1.0, ("hold", 9): 1.5})
+    write_speed(tmp_path / "none_r0", run, {("hold", 0): 7.0}, weights="older")
+    table = rows(write_report(tmp_path, tmp_path / "report").parent / "libero_object_main.csv")
+    assert [row["speed-up"] for row in table[:3]] == ["1.00x", "", "1.50x"]
+
+
+def test_what_has_no_data_is_left_out_and_the_command_that_makes_it_is_named(tmp_path: Path) -> None:
+    write_run(tmp_path, [episode(rounds=PLAIN_ROUNDS)])
+    html = write_report(tmp_path, tmp_path / "report").read_text()
+    headings = re.findall(r"<h2[^>]*>([^<]*)</h2>", html)
+    assert headings == [
+        "libero_object: success, accept length, speed",
+        "Commands and machine",
+        "Not in this report",
+    ]
+    missing = html[html.index("Not in this report</h2>") :]
+    for what in ("threshold sweep", "speed-up", "best threshold in real time", "success by latency", "films"):
+        assert re.search(rf"# libero_object: {what}\nspecvla eval --suite libero_object .*--output", missing)
+    assert "case study" not in missing, "without a draft there is nothing to look at"
+
+
+def test_a_sweep_in_lockstep_and_real_time_has_every_section(tmp_path: Path) -> None:
+    sweep(tmp_path)
+    for latency, threshold in (("measured", 3), ("measured", 9), ("fixed:100", 9)):
+        folder = tmp_path / f"hold_r{threshold}_{latency[:5]}"
+        write_run(folder, [episode()], draft="hold", threshold=threshold, latency=latency)
+    page = write_report(tmp_path, tmp_path / "report")
+    headings = [heading.split(": ")[-1] for heading in re.findall(r"<h2[^>]*>([^<]*)</h2>", page.read_text())]
+    assert headings[:4] == [
+        "success, accept length, speed",
+        "threshold sweep",
+        "where drafts are accepted",
+        "real time",
+    ]
+    drawings = {file.stem.removeprefix("libero_object_") for file in page.parent.glob("*.svg")}
+    assert drawings == {"sweep", "rounds", "positions", "realtime_threshold", "realtime_latency"}
+    assert "--case-study hold_r9" in page.read_text()
+
+
+def test_the_page_needs_nothing_beside_it_and_follows_a_dark_screen(tmp_path: Path) -> None:
+    sweep(tmp_path)
+    page = write_report(tmp_path, tmp_path / "report")
+    html = page.read_text()
+    references = re.findall(r"""(?:src|href|poster|data)=["']([^"']*)|url\(([^)]*)\)""", html)
+    assert references and all(one.startswith(("#", "data:")) for pair in references for one in pair if one)
+    assert "<script" not in html and "<link" not in html and "@import" not in html
+    assert "prefers-color-scheme: dark" in html and "@media print" in html
+    for file in page.parent.glob("*.svg"):
+        drawing = file.read_text()
+        assert ElementTree.fromstring(drawing).tag.endswith("svg")
+        assert "prefers-color-scheme: dark" in drawing
+        assert set(re.findall(r"(?:fill|stroke): (#\w+)", drawing)) == set(), "every colour has a name"
+
+
+def test_words_of_others_cannot_become_html(tmp_path: Path) -> None:
+    write_run(tmp_path, [episode(rounds=PLAIN_ROUNDS, language="put <b>bold</b> | on it")])
+    page = write_report(tmp_path, tmp_path / "report")
+    assert "<b>" not in page.read_text() and "&lt;b&gt;bold" in page.read_text()
+    assert r"\| on it" in (page.parent / "libero_object_tasks.md").read_text()
+
+
+def film(path: Path, frames: int) -> None:
+    imageio = pytest.importorskip("imageio.v2", reason="imageio is not installed: pip install 'specvla_ros[sim]'")
+    path.parent.mkdir(exist_ok=True)
+    with imageio.get_writer(path, fps=20, codec="libx264", macro_block_size=2) as writer:
+        for index in range(frames):
+            writer.append_data(np.full((544, 512, 3), index * 10, np.uint8))
+
+
+def test_a_success_and_a_failure_of_each_task_lie_in_the_page(tmp_path: Path) -> None:
+    outcomes = {(0, 0): False, (0, 1): True, (0, 2): True, (1, 0): True}
+    run = write_run(tmp_path, [episode(task, state, success) for (task, state), success in outcomes.items()])
+    for task, state in outcomes:
+        film(film_path(tmp_path, episode(task, state)), frames=5)
+    html = write_report(tmp_path, tmp_path / "report").read_text()
+    captions = re.findall(r"task (\d), state (\d): .*?, (solved|not solved)", html)
+    assert captions == [("0", "1", "solved"), ("0", "0", "not solved"), ("1", "0", "solved")]
+    assert html.count('src="data:video/mp4;base64,') == 3
+    assert "--videos 3" in html, "the command films as many again"
+    assert run.output == tmp_path
+
+
+def test_a_large_film_lies_beside_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("specvla_ros.report.films.EMBEDDED", 100)
+    write_run(tmp_path, [episode()])
+    film(film_path(tmp_path, episode()), frames=5)
+    page = write_report(tmp_path, tmp_path / "report")
+    sources = re.findall(r'<video[^>]* src="([^":]*)"', page.read_text())
+    assert len(sources) == 1 and (page.parent / sources[0]).stat().st_size > 100
+
+
+def test_films_are_looked_for_where_an_evaluation_puts_them(tmp_path: Path) -> None:
+    from specvla_ros.sim.libero import Task
+
+    one = episode(4, 7)
+    run = write_run(tmp_path, [one])
+    assert film_path(tmp_path, one) == run.film(Task(one.suite, one.task, "", Path(), Path()), one.episode)
+
+
+def test_a_folder_without_results_says_what_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"holds no finished episode; expected options\.json and episodes\.jsonl"
+    ):
+        write_report(tmp_path, tmp_path / "report")
+    write_run(tmp_path / "hold_r0", [episode()])
+    (tmp_path / "hold_r0" / "episodes.jsonl").write_text('{"task": 0}\n')
+    with pytest.raises(ConfigurationError, match=r"line 1 of .* is not an episode's result"):
+        write_report(tmp_path, tmp_path / "report")
+    (tmp_path / "hold_r0" / "options.json").write_text("{")
+    with pytest.raises(ConfigurationError, match=r"options\.json cannot be read"):
+        write_report(tmp_path, tmp_path / "report")
+
+
+def test_an_evaluation_that_still_runs_is_reported_so_far(tmp_path: Path) -> None:
+    write_run(tmp_path, [episode(0, 0), episode(0, 1)])
+    with (tmp_path / "episodes.jsonl").open("a") as file:
+        file.write(json.dumps(episode(0, 2).to_dict())[:40])
+    table = rows(write_report(tmp_path, tmp_path / "report").parent / "libero_object_main.csv")
+    assert table[0]["solved"] == "2/2"
+
+
+def test_the_command_writes_into_the_evaluation_by_default(tmp_path: Path) -> None:
+    write_run(tmp_path, [episode()])
+    command = [sys.executable, "-m", "specvla_ros.cli", "report", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"report: {tmp_path / 'report' / 'index.html'}" in done.stdout
+    refused = subprocess.run([*command, "--case-study", "x"], capture_output=True, text=True, timeout=120, check=False)
+    assert refused.returncode == 1 and "holds no evaluation 'x'; expected one of ." in " ".join(refused.stderr.split())
