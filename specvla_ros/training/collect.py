@@ -31,8 +31,9 @@ from specvla_ros.training.demonstrations import (
 )
 from specvla_ros.training.disturbance import Disturbance, Interference, Obedience, PolicyDriver
 
-FIRST_SEED = 1_000_000
-"""Evaluation seeds its scenes with small numbers; demonstrations never use one below this."""
+FIRST_SEED, FIRST_CORRECTED_SEED = 1_000_000, 2_000_000
+"""Evaluation seeds its scenes with small numbers; demonstrations never use one below these. A policy that is corrected
+(DAgger) meets other starts than it was trained on."""
 MOST_TRIES = 3
 """An expert that needs more tries for each success than this has failed at its task."""
 
@@ -275,7 +276,8 @@ def _collect_task(
         done, tries = record.episodes, record.episodes + len(record.failed_seeds)
         # Corrections take their time: an episode with a policy at the wheel may last twice as long.
         limit = STEP_LIMITS[task.suite] * (2 if options.checkpoint else 1)
-        seed = max([FIRST_SEED - 1, *record.seeds, *record.failed_seeds]) + 1
+        first = FIRST_CORRECTED_SEED if options.checkpoint else FIRST_SEED
+        seed = max([first - 1, *record.seeds, *record.failed_seeds]) + 1
         while done < options.demonstrations and tries < MOST_TRIES * options.demonstrations:
             demonstration = record_episode(environment, seed, limit, interfere(task, seed))
             if demonstration is None:

@@ -22,6 +22,8 @@ SLIP_CHANCE, SLIP_STEPS, SLIP_LENGTH = 0.4, (5, 60), 10
 """Of an episode with a slip of the fingers, the steps in which one begins, and for how many it lasts."""
 POLICY_STRETCH, EXPERT_STRETCH = (20, 80), (10, 30)
 """Steps for which each of the two drives before the other takes over."""
+LAST_TURN = 140
+"""From this step on the expert drives alone: only what it brings to an end is kept."""
 
 
 class Interference(Protocol):
@@ -93,7 +95,7 @@ class PolicyDriver:
             stretch = POLICY_STRETCH if self._policy_drives else EXPERT_STRETCH
             self._left = int(self._random.integers(*stretch, endpoint=True))
         self._left -= 1
-        if not self._policy_drives:
+        if not self._policy_drives or frame.step >= LAST_TURN:
             return values
         assert frame.image is not None
         return self._policy.act(frame.image, self._instruction).values

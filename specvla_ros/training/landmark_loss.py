@@ -1,4 +1,4 @@
-"""What a small target learns beside its actions: where gripper, object and destination are.
+"""What a small target learns beside its actions: where gripper, object and destination are, how far the hand is open.
 
 A behaviour-cloning loss alone seldom makes a few million weights look at the right object. This loss does, through
 a head that exists in training only: its weights are in no checkpoint that is shipped.
@@ -22,6 +22,8 @@ POSITION_SCALE = 10.0
 """Positions are learned in decimetres, so that the arm's reach spans a few units."""
 POSITION_AIM = 0.1
 """Decimetres within which an error's gradient fades: a grasp forgives a centimetre, and one further off is missed."""
+OPENING_SCALE, OPENING_AIM = 100.0, 0.2
+"""The same for the fingers, in centimetres. A hand over an object goes down when it is open and up when it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +33,18 @@ class LandmarkLosses:
     Attributes:
         pointing: cross-entropy over the patches, averaged over the landmarks in view.
         positions: smooth L1 of the positions, in decimetres, averaged over the landmarks that are known.
+        opening: smooth L1 of the hand's opening, in centimetres.
         accuracy: share of the landmarks in view whose likeliest patch is at most one patch away; NaN without any.
     """
 
     pointing: Tensor
     positions: Tensor
+    opening: Tensor
     accuracy: Tensor
 
 
 class LandmarkHead(nn.Module):
-    """Points at each landmark among the projected patches, and says where it is in the world.
+    """Points at each landmark among the projected patches, says where it is in the world, and how far the hand is open.
 
     Args:
         hidden_size: width of the language model.
@@ -52,17 +56,22 @@ class LandmarkHead(nn.Module):
         self.queries = nn.Linear(hidden_size, len(LANDMARKS) * query_size)
         self.keys = nn.Linear(hidden_size, query_size)
         self.positions = nn.Linear(hidden_size, len(LANDMARKS) * 3)
+        self.opening = nn.Linear(hidden_size, 1)
 
-    def forward(self, summary: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, hidden) and (B, 256, hidden) to (B, 3, 256) logits over patches and (B, 3, 3) positions [dm]."""
+    def forward(self, summary: Tensor, patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, hidden) and (B, 256, hidden) to (B, 3, 256) logits over patches, (B, 3, 3) positions [dm], (B,) [cm]."""
         keys = self.keys(patches)
         queries = self.queries(summary).unflatten(1, (len(LANDMARKS), -1))
         logits = queries @ keys.transpose(1, 2) * keys.shape[-1] ** -0.5
-        return logits.float(), self.positions(summary).unflatten(1, (len(LANDMARKS), 3)).float()
+        positions = self.positions(summary).unflatten(1, (len(LANDMARKS), 3)).float()
+        return logits.float(), positions, self.opening(summary)[:, 0].float()
 
-    def losses(self, summary: Tensor, patches: Tensor, landmarks: Tensor) -> LandmarkLosses:
-        """Compare with the landmarks (B, 3, 5) of the cropped frames: x, y, z [m], column, row; NaN where unknown."""
-        logits, positions = self(summary, patches)
+    def losses(self, summary: Tensor, patches: Tensor, landmarks: Tensor, openings: Tensor) -> LandmarkLosses:
+        """Compare with the landmarks (B, 3, 5) of the cropped frames and the openings (B,) [m].
+
+        A landmark is x, y, z [m], column, row; NaN where unknown.
+        """
+        logits, positions, opening = self(summary, patches)
         places = landmarks[..., 3:]
         in_view = ((places >= 0.0) & (places < 1.0)).all(dim=-1)
         # NaN times a weight of zero stays NaN, so what is unknown is filled before it is weighed.
@@ -76,6 +85,7 @@ class LandmarkHead(nn.Module):
         return LandmarkLosses(
             pointing=_mean_where(entropy, in_view),
             positions=_mean_where(off, known),
+            opening=F.smooth_l1_loss(opening, OPENING_SCALE * openings, beta=OPENING_AIM),
             accuracy=(near & in_view).sum() / in_view.sum(),
         )
 

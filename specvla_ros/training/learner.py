@@ -20,8 +20,10 @@ from specvla_ros.vla.config import ACTION_BINS, OpenVLAConfig
 
 POINTING_WEIGHT = 0.3
 POSITIONS_WEIGHT = 3.0
-"""The landmark losses beside the action tokens' cross-entropy, which is 1: large at first, when they lead, and small
-when all of them have fallen."""
+OPENING_WEIGHT = 0.3
+"""The landmark losses beside the action tokens' cross-entropy, which is 1."""
+TOKEN_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 4.0)
+"""Of the action's dimensions: a gripper that closes or opens at the wrong time fails the episode."""
 
 MOTION_SPREAD, FIXED_SPREAD = 6.0, 0.5
 """Bins, for a dimension that moves by degrees and for one that knows few values (the gripper, or what never moved). An
@@ -42,7 +44,7 @@ VALIDATION_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """Of one batch; `total` is what is minimised, `tokens` the mean cross-entropy of the seven action tokens.
+    """Of one batch; `total` is what is minimised, `tokens` the weighted mean cross-entropy of the seven action tokens.
 
     A token's aim is its `neighbourhood`, so `tokens` does not fall to 0 but to that one's entropy.
     """
@@ -65,26 +67,30 @@ class Learner(nn.Module):
         self.target = build_target(config)
         self.head = LandmarkHead(config.llama.hidden_size)
         self.register_buffer("spreads", torch.where(moves, MOTION_SPREAD, FIXED_SPREAD), persistent=False)
+        self.register_buffer("token_weights", torch.tensor(TOKEN_WEIGHTS) / sum(TOKEN_WEIGHTS), persistent=False)
         self.register_buffer("prompt_ids", prompts.ids, persistent=False)
         self.register_buffer("prompt_lengths", prompts.lengths, persistent=False)
 
     spreads: Tensor
+    token_weights: Tensor
     prompt_ids: Tensor
     prompt_lengths: Tensor
 
-    def forward(self, pixels: Tensor, landmarks: Tensor, tokens: Tensor, read: Tensor, languages: Tensor) -> Losses:
-        """Losses of a batch whose images are cropped and normalised; `read` is what the model reads of the tokens."""
-        return self.losses(self._run(pixels, read, languages), landmarks, tokens)
+    def forward(self, pixels: Tensor, landmarks: Tensor, batch: Batch, read: Tensor) -> Losses:
+        """Losses of a batch by its cropped and normalised images; `read` is what the model reads of the tokens."""
+        return self.losses(self._run(pixels, read, batch.languages), landmarks, batch)
 
-    def losses(self, output: TeacherForced, landmarks: Tensor, tokens: Tensor) -> Losses:
+    def losses(self, output: TeacherForced, landmarks: Tensor, batch: Batch) -> Losses:
         """The weighted sum and its parts."""
-        wanted = tokens - self.target.config.first_action_id
+        wanted = batch.tokens - self.target.config.first_action_id
         logits, wanted = output.logits.float().flatten(0, 1), wanted.flatten()
-        entropy = F.cross_entropy(logits, neighbourhood(wanted, self.spreads.repeat(len(tokens))))
+        aims = neighbourhood(wanted, self.spreads.repeat(len(batch.tokens)))
+        entropies = F.cross_entropy(logits, aims, reduction="none").view(batch.tokens.shape)
+        entropy = (entropies.mean(dim=0) * self.token_weights).sum()
         off = F.smooth_l1_loss(expected_bins(logits) / EXPECTATION_SCALE, wanted / EXPECTATION_SCALE)
-        found = self.head.losses(output.summary, output.patches, landmarks)
-        total = entropy + off + POINTING_WEIGHT * found.pointing + POSITIONS_WEIGHT * found.positions
-        return Losses(total, entropy, found)
+        found = self.head.losses(output.summary, output.patches, landmarks, batch.openings)
+        seen = POINTING_WEIGHT * found.pointing + POSITIONS_WEIGHT * found.positions + OPENING_WEIGHT * found.opening
+        return Losses(entropy + off + seen, entropy, found)
 
     @torch.inference_mode()
     def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
@@ -97,7 +103,7 @@ class Learner(nn.Module):
         for batch in (item.to(device) for item in batches):
             pixels, landmarks = centre(batch.images, batch.landmarks)
             output = self._run(pixels, batch.tokens, batch.languages)
-            losses = self.losses(output, landmarks, batch.tokens)
+            losses = self.losses(output, landmarks, batch)
             chosen = output.logits.argmax(dim=-1) + self.target.config.first_action_id
             sizes.append(len(batch.tokens))
             entropies.append(float(losses.tokens))

@@ -35,9 +35,20 @@ STATE_FILE = "state.pt"
 CHECKPOINT = "checkpoint"
 VALIDATION_FRAMES = 512
 AVERAGE_DECAY = 0.999
-COLUMNS = ("step", "samples", "seconds", "lr", "loss", "tokens", "pointing", "positions", *VALIDATION_COLUMNS)
+COLUMNS = (
+    "step",
+    "samples",
+    "seconds",
+    "lr",
+    "loss",
+    "tokens",
+    "pointing",
+    "positions",
+    "opening",
+    *VALIDATION_COLUMNS,
+)
 PANELS = {
-    "loss": ("tokens", "validation_loss", "pointing", "positions"),
+    "loss": ("tokens", "validation_loss", "pointing", "positions", "opening"),
     "validation: token accuracy": tuple(name for name in COLUMNS if name.startswith("accuracy")),
     "validation: deviation [bins]": tuple(name for name in COLUMNS if name.startswith("deviation")),
 }
@@ -173,7 +184,7 @@ class TargetRun:
         pixels, landmarks = augment(batch.images, batch.landmarks, generator)
         read = blur(batch.tokens.cpu(), self._config.action_ids, generator)
         with self._autocast():
-            losses: Losses = self._model(pixels, landmarks, batch.tokens, read.to(self._device), batch.languages)
+            losses: Losses = self._model(pixels, landmarks, batch, read.to(self._device))
         losses.total.backward()
         nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
         self._optimiser.step(self.learning_rate())
@@ -192,6 +203,7 @@ class TargetRun:
             "tokens": losses.tokens.item(),
             "pointing": losses.landmarks.pointing.item(),
             "positions": losses.landmarks.positions.item(),
+            "opening": losses.landmarks.opening.item(),
         }
 
     def _write_checkpoint(self) -> None:
