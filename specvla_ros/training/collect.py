@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from specvla_ros.errors import SimulationError, SpecVLAError
-from specvla_ros.processes import single_threaded_children
+from specvla_ros.processes import end_with_parent, single_threaded_children
 from specvla_ros.sim.experts import PickAndPlaceExpert, can_solve
 from specvla_ros.sim.libero import STEP_LIMITS, Frame, LiberoEnvironment, Task, list_tasks, to_libero_action
 from specvla_ros.training.demonstrations import (
@@ -227,6 +227,7 @@ def _require_alive(workers: Sequence[Any]) -> None:
 
 def _work(options: CollectOptions, jobs: Queue[Task], news: Queue[Any]) -> None:
     """A worker process: one task after another, each with a scene and a file of its own."""
+    end_with_parent()
     try:
         interfere = _interference(options)
         while True:

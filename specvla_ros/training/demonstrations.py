@@ -54,20 +54,25 @@ class Demonstration:
         return len(self.actions)
 
     def moving_steps(self) -> NDArray[np.int64]:
-        """Indices of the steps that are not no-ops, as OpenVLA's LIBERO data keeps them.
-
-        A still step counts when its gripper command differs from that of the last step kept.
-        """
-        moving = np.linalg.norm(self.actions[:, :6], axis=1) >= NO_MOTION
-        kept: list[int] = []
-        for step, moves in enumerate(moving):
-            if moves or (kept and self.actions[step, 6] != self.actions[kept[-1], 6]):
-                kept.append(step)
-        return np.array(kept, dtype=np.int64)
+        """Indices of the steps that are not no-ops."""
+        return moving_steps(self.actions)
 
     def policy_actions(self) -> NDArray[np.float64]:
         """(T, 7) actions as a policy gives them: the gripper 0 closed .. 1 open (OpenVLA's data preparation)."""
         return np.column_stack([self.actions[:, :6], 1.0 - np.clip(self.actions[:, 6], 0.0, 1.0)])
+
+
+def moving_steps(actions: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Indices of the (T, 7) actions that are not no-ops, as OpenVLA's LIBERO data keeps them.
+
+    A still step counts when its gripper command differs from that of the last step kept.
+    """
+    moving = np.linalg.norm(actions[:, :6], axis=1) >= NO_MOTION
+    kept: list[int] = []
+    for step, moves in enumerate(moving):
+        if moves or (kept and actions[step, 6] != actions[kept[-1], 6]):
+            kept.append(step)
+    return np.array(kept, dtype=np.int64)
 
 
 def demonstration_file(directory: Path, task: Task) -> Path:
@@ -163,6 +168,13 @@ def read_demonstrations(path: Path) -> Iterator[Demonstration]:
                 yield _read(data[name], language)
             except KeyError as error:
                 raise DataError(f"{path}: {name} is incomplete: {error}; expected LIBERO's layout") from error
+
+
+def count_moving_steps(path: Path) -> int:
+    """Those of all complete episodes of one file, without reading its images."""
+    with _open(path) as file:
+        data = _data(file, path)
+        return sum(len(moving_steps(data[name]["actions"][:])) for name in _complete(data))
 
 
 def instruction_of(path: Path) -> str:

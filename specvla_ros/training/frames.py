@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from specvla_ros.errors import DataError
-from specvla_ros.processes import single_threaded_children
+from specvla_ros.processes import end_with_parent, single_threaded_children
 from specvla_ros.training.demonstrations import (
     LANDMARKS,
+    count_moving_steps,
     demonstration_files,
     instruction_of,
     read_demonstrations,
@@ -154,9 +155,10 @@ def _build(files: list[Path], cache: Path, fingerprint: str, workers: int) -> No
     # Another run may have the old images mapped: they are replaced, not overwritten.
     unfinished = cache / f".{IMAGES_FILE}.{os.getpid()}"
     # A fresh interpreter for each worker: a fork of one that runs torch's or HDF5's threads may hang.
-    pool = ProcessPoolExecutor(min(workers, len(files)), mp_context=get_context("spawn"))
+    context = get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(files)), mp_context=context, initializer=end_with_parent)
     with single_threaded_children(), pool:
-        sizes = list(track(pool.map(_moving_steps, files), total=len(files), description="counting steps"))
+        sizes = list(track(pool.map(count_moving_steps, files), total=len(files), description="counting steps"))
         starts = [0, *itertools.accumulate(sizes)]
         if not starts[-1]:
             raise DataError(f"{files[0].parent} and {len(files) - 1} files more hold no complete episode; record some")
@@ -169,10 +171,6 @@ def _build(files: list[Path], cache: Path, fingerprint: str, workers: int) -> No
         finally:
             unfinished.unlink(missing_ok=True)
     _write_index(cache, files, parts, fingerprint)
-
-
-def _moving_steps(path: Path) -> int:
-    return sum(len(episode.moving_steps()) for episode in read_demonstrations(path))
 
 
 def _prepare_file(path: Path, images_file: Path, start: int) -> list[dict[str, NDArray[Any]]]:
