@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from specvla_ros.errors import ConfigurationError
-from specvla_ros.policy import Action, Thresholds, expand_thresholds
+from specvla_ros.policy import Action, DecodeStats, Thresholds, expand_thresholds
 from specvla_ros.shipped import shipped_checkpoint
 from specvla_ros.speculative.build import TreeConfig, build_drafter
 from specvla_ros.speculative.decode import SpeculativeDecoder
@@ -21,6 +21,7 @@ from specvla_ros.vla.actions import ActionTokenizer, NormStats, select_norm_stat
 from specvla_ros.vla.checkpoint import load_tensors, read_config, read_norm_stats, resolve_checkpoint
 from specvla_ros.vla.config import OpenVLAConfig
 from specvla_ros.vla.images import prepare_image, processor_pixels, require_preparation
+from specvla_ros.vla.llama import fuse_projections
 from specvla_ros.vla.model import OpenVLA
 from specvla_ros.vla.prompt import PromptTokenizer
 
@@ -57,15 +58,23 @@ class OpenVLAPolicy:
 
     def act(self, image: NDArray[np.uint8], instruction: str) -> Action:
         """Decode one action from an (H, W, 3) uint8 RGB image; see `specvla_ros.policy.Policy`."""
+        stopwatch = Stopwatch(self.decoder.target.device)
+        with stopwatch.phase("prepare"):
+            input_ids, pixel_values = self.prepare(image, instruction)
+        return self._decode(input_ids, pixel_values, stopwatch)
+
+    def prepare(self, image: NDArray[np.uint8], instruction: str) -> tuple[Tensor, Tensor]:
+        """What the model reads: (n,) prompt ids, BOS first, and (1, 6, 224, 224) pixels.
+
+        Raises:
+            ConfigurationError: the checkpoint has no tokenizer.
+        """
         if self._tokenizer is None:
             raise ConfigurationError(
                 "this checkpoint has no tokenizer.json; copy its base model's file beside config.json"
             )
-        stopwatch = Stopwatch(self.decoder.target.device)
-        with stopwatch.phase("prepare"):
-            input_ids = torch.tensor(self._tokenizer.encode(instruction))
-            pixel_values = processor_pixels(prepare_image(image, self._preparation))
-        return self._decode(input_ids, pixel_values, stopwatch)
+        input_ids = torch.tensor(self._tokenizer.encode(instruction))
+        return input_ids, processor_pixels(prepare_image(image, self._preparation))
 
     def decode(self, input_ids: Tensor, pixel_values: Tensor) -> Action:
         """The same below the tokenizer and the image preparation: (n,) ids, BOS first, and (1, 6, 224, 224) pixels."""
@@ -77,11 +86,17 @@ class OpenVLAPolicy:
 
     def with_drafter(self, drafter: Drafter, thresholds: Thresholds) -> OpenVLAPolicy:
         """Another policy on the same weights, with a draft, a cache and a history of its own."""
-        decoder = SpeculativeDecoder(self.decoder.target, drafter, capacity=CAPACITY)
+        return self.with_decoder(SpeculativeDecoder(self.decoder.target, drafter, capacity=CAPACITY), thresholds)
+
+    def with_decoder(self, decoder: SpeculativeDecoder, thresholds: Thresholds) -> OpenVLAPolicy:
+        """Another policy that reads and acts alike, around another decoder."""
         return OpenVLAPolicy(decoder, self._tokenizer, self._norm_stats, self._preparation, thresholds)
 
     def _decode(self, input_ids: Tensor, pixel_values: Tensor, stopwatch: Stopwatch) -> Action:
-        tokens, stats = self.decoder.decode(input_ids, pixel_values, self.thresholds, stopwatch)
+        return self.action(*self.decoder.decode(input_ids, pixel_values, self.thresholds, stopwatch))
+
+    def action(self, tokens: list[int], stats: DecodeStats) -> Action:
+        """What seven action tokens mean in the checkpoint's units."""
         values = self._norm_stats.unnormalise(self._actions.decode(tokens))
         return Action(values=values, tokens=tuple(tokens), stats=stats)
 
@@ -117,10 +132,10 @@ def load_policy(
         ConfigurationError: an argument does not exist or does not fit.
     """
     thresholds = expand_thresholds(threshold)
-    torch_device = _device(device)
+    torch_device = select_device(device)
     directory = resolve_checkpoint(checkpoint) if checkpoint else shipped_checkpoint()
     key, norm_stats = select_norm_stats(read_norm_stats(directory), unnorm_key, directory)
-    target = load_target(directory, _dtype(dtype, torch_device), torch_device)
+    target = load_target(directory, select_dtype(dtype, torch_device), torch_device)
     decoder = SpeculativeDecoder(
         target, build_drafter(draft or "none", target, CAPACITY, tree or TreeConfig(), directory), capacity=CAPACITY
     )
@@ -138,10 +153,15 @@ def load_target(directory: Path, dtype: torch.dtype, device: torch.device) -> Op
         target = OpenVLA(config)
     shapes = {name: tuple(tensor.shape) for name, tensor in target.state_dict().items()}
     target.load_state_dict(load_tensors(directory, shapes, dtype=dtype, device=device), assign=True)
-    return target.to(device, dtype).eval().requires_grad_(False)
+    return fuse_projections(target.to(device, dtype).eval().requires_grad_(False))
 
 
-def _device(name: str) -> torch.device:
+def select_device(name: str) -> torch.device:
+    """The device called auto, cpu, cuda or cuda:N.
+
+    Raises:
+        ConfigurationError: it does not exist.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -157,7 +177,12 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _dtype(name: str, device: torch.device) -> torch.dtype:
+def select_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The type called auto, which depends on the device, or one of DTYPES.
+
+    Raises:
+        ConfigurationError: it is another.
+    """
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     if name not in DTYPES:

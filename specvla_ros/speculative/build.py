@@ -15,6 +15,7 @@ from specvla_ros.speculative.merged import MergedDrafter
 from specvla_ros.speculative.plain import NoDrafter
 from specvla_ros.vla.checkpoint import load_draft_tensors, read_config, resolve_checkpoint
 from specvla_ros.vla.config import LlamaConfig
+from specvla_ros.vla.llama import fuse_projections
 from specvla_ros.vla.model import OpenVLA
 
 
@@ -101,4 +102,4 @@ def load_head(directory: Path, dtype: torch.dtype, device: torch.device) -> Eagl
     shapes = {name: tuple(tensor.shape) for name, tensor in head.state_dict().items()}
     head.load_state_dict(load_draft_tensors(directory, shapes, dtype=dtype, device=device), assign=True)
     # The rotary tables are in no checkpoint and would stay float32.
-    return head.to(device, dtype).eval()
+    return fuse_projections(head.to(device, dtype).eval())

@@ -147,27 +147,34 @@ class SpeculativeDecoder:
             The distance in bins of each accepted draft token from the target's argmax.
         """
         cache, prefix = self._cache, self._prefix
-        visible = torch.ones(len(tree), cache.length, dtype=torch.bool, device=tree.tokens.device)
-        features = self.target(
-            self.target.embed_tokens(tree.tokens),
-            prefix.length + tree.depths,
-            cache,
-            torch.cat([visible, tree.ancestors], dim=1),
-        )
+        mask = None
+        if len(tree) > 1:
+            visible = torch.ones(len(tree), cache.length, dtype=torch.bool, device=tree.tokens.device)
+            mask = torch.cat([visible, tree.ancestors], dim=1)
+        features = self.target(self.target.embed_tokens(tree.tokens), prefix.length + tree.depths, cache, mask)
         predictions, finite = self._predict(features)
         distance = deviations(tree, predictions, self.target.config.action_ids)
-        node = longest_accepted_node(tree, distance, limits)
+        node = self._accepted_node(tree, distance, limits)
         # The round's one copy to the host: the path, its tokens and distances, the next token.
         outcome = torch.cat([tree.ancestors[node].long(), tree.tokens, distance, predictions, finite[None]]).tolist()
         on_path, tokens, distances, answers = (outcome[i * len(tree) : (i + 1) * len(tree)] for i in range(4))
         _require_finite(outcome[-1])
         path = [index for index, on in enumerate(on_path) if on]
-        nodes = torch.tensor(path, device=tree.tokens.device)
-        cache.commit_path(nodes)
-        prefix.extend(features[nodes], [*(tokens[index] for index in path[1:]), answers[path[-1]]])
+        if path[-1] == len(path) - 1:
+            cache.commit(len(path))  # these lie in order where they were written
+            accepted = features[: len(path)]
+        else:
+            nodes = torch.tensor(path, device=tree.tokens.device)
+            cache.commit_path(nodes)
+            accepted = features[nodes]
+        prefix.extend(accepted, [*(tokens[index] for index in path[1:]), answers[path[-1]]])
         if self.observer:
             self.observer(Round(tree, answers, distances, path))
         return [distances[index] for index in path[1:]]
+
+    def _accepted_node(self, tree: DraftTree, distance: Tensor, limits: Tensor) -> Tensor:
+        """Where the accepted path ends; a benchmark may decide otherwise."""
+        return longest_accepted_node(tree, distance, limits)
 
     def _predict(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(n,) the target's action token after each feature, and whether every logit is finite (0 or 1)."""

@@ -75,7 +75,7 @@ class EagleDrafter:
                 f"{target.config.llama.hidden_size}: this draft was trained for another model"
             )
         self._target = target
-        self._head = head
+        self.head = head
         self._nodes = nodes
         self._depth = depth
         self._top_k = top_k
@@ -113,7 +113,7 @@ class EagleDrafter:
         mask = None
         if start and end - start > 1:
             mask = torch.arange(end, device=positions.device) <= positions[:, None]
-        outputs = self._head(
+        outputs = self.head(
             prefix.embeddings[start + 1 : end + 1], prefix.features[start:end], positions, self._cache, mask
         )
         self._cache.commit(end - start)
@@ -133,7 +133,7 @@ class EagleDrafter:
         for level in range(levels - 1):
             positions = torch.full((len(token),), first_position + level, device=device)
             visible = torch.ones(len(token), length, dtype=torch.bool, device=device)
-            outputs = self._head(
+            outputs = self.head(
                 self._target.embed_tokens(token),
                 frontier_features,
                 positions,

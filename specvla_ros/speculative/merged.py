@@ -12,18 +12,18 @@ class MergedDrafter:
     """Asks every drafter and hangs their branches under one root."""
 
     def __init__(self, drafters: Sequence[Drafter]) -> None:
-        self._drafters = drafters
+        self.drafters = drafters
 
     def draft(self, prefix: Prefix, depth: int) -> DraftTree:
         """All drafters' trees as one."""
-        return merge([drafter.draft(prefix, depth) for drafter in self._drafters])
+        return merge([drafter.draft(prefix, depth) for drafter in self.drafters])
 
     def end_action(self, tokens: list[int]) -> None:
         """Tell every drafter."""
-        for drafter in self._drafters:
+        for drafter in self.drafters:
             drafter.end_action(tokens)
 
     def reset(self) -> None:
         """Reset every drafter."""
-        for drafter in self._drafters:
+        for drafter in self.drafters:
             drafter.reset()

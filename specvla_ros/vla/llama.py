@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from specvla_ros.vla.cache import KeyValueCache
 from specvla_ros.vla.config import LlamaConfig
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class RMSNorm(nn.Module):
@@ -45,14 +49,20 @@ class RotaryEmbedding(nn.Module):
 
 
 def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn (heads, n, head_size) queries or keys by their positions' angles (RoPE, halves convention)."""
+    """Turn (..., heads, n, head_size) queries or keys by their positions' angles (RoPE, halves convention)."""
     cosines, sines = rotation
     first, second = x.chunk(2, dim=-1)
     return x * cosines + torch.cat([-second, first], dim=-1) * sines
 
 
 class Attention(nn.Module):
-    """Self-attention over the cache."""
+    """Self-attention over the cache.
+
+    Attributes:
+        qkv: (3 * width, width) the weights of the first three projections in one piece, after `fuse`.
+    """
+
+    qkv: Tensor | None
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
@@ -62,20 +72,37 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(width, width, bias=False)
         self.v_proj = nn.Linear(width, width, bias=False)
         self.o_proj = nn.Linear(width, width, bias=False)
+        self.register_buffer("qkv", None, persistent=False)
+
+    def fuse(self) -> None:
+        """Queries, keys and values by one product from now on; the parameters stay, as parts of the one piece."""
+        projections = (self.q_proj, self.k_proj, self.v_proj)
+        self.qkv = torch.cat([projection.weight.detach() for projection in projections])
+        for projection, weight in zip(projections, self.qkv.chunk(3), strict=True):
+            projection.weight = nn.Parameter(weight, requires_grad=projection.weight.requires_grad)
 
     def forward(
         self, x: Tensor, rotation: tuple[Tensor, Tensor], cache: KeyValueCache, layer: int, mask: Tensor | None
     ) -> Tensor:
-        queries = rotate(self._heads(self.q_proj(x)), rotation)
-        keys, values = cache.write(layer, rotate(self._heads(self.k_proj(x)), rotation), self._heads(self.v_proj(x)))
+        if self.qkv is None:
+            projected = torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], dim=1)
+        else:
+            projected = F.linear(x, self.qkv)
+        new = projected.view(len(x), 3, self.heads, -1).permute(1, 2, 0, 3)
+        queries, new_keys = rotate(new[:2], rotation)
+        keys, values = cache.write(layer, new_keys, new[2])
         mixed = F.scaled_dot_product_attention(
             queries[None], keys[None], values[None], attn_mask=mask, is_causal=mask is None and len(x) > 1
         )[0]
         return self.o_proj(mixed.transpose(0, 1).reshape(x.shape))
 
-    def _heads(self, x: Tensor) -> Tensor:
-        """(n, width) to (heads, n, head_size)."""
-        return x.view(len(x), self.heads, -1).transpose(0, 1)
+
+def fuse_projections(module: M) -> M:
+    """`Attention.fuse` throughout a model whose weights are loaded and lie where they will be used."""
+    for part in module.modules():
+        if isinstance(part, Attention):
+            part.fuse()
+    return module
 
 
 class Mlp(nn.Module):

@@ -7,6 +7,7 @@ import torch
 from models import random_target
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from specvla_ros.vla.llama import fuse_projections
 from specvla_ros.vla.model import OpenVLA
 
 LENGTH = 24
@@ -40,6 +41,23 @@ def test_features_and_logits_equal_those_of_transformers(seed: int) -> None:
     theirs = transformers_copy(target)(inputs_embeds=embeddings[None])
     # Their cosines and norms are float32 inside a float64 model.
     assert float((target.logits(features) - theirs.logits[0]).abs().max()) < 1e-4
+
+
+@torch.inference_mode()
+def test_fused_projections_change_no_feature_no_parameter_and_need_no_second_copy() -> None:
+    target = random_target(5)
+    embeddings = torch.randn(LENGTH, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    parameters = {name: tensor.clone() for name, tensor in target.state_dict().items()}
+    apart = target(embeddings, torch.arange(LENGTH), target.new_cache(LENGTH))
+    fuse_projections(target)
+    fused = target(embeddings, torch.arange(LENGTH), target.new_cache(LENGTH))
+    assert torch.allclose(fused, apart, atol=1e-12)
+    assert list(target.state_dict()) == list(parameters)
+    assert all(torch.equal(tensor, parameters[name]) for name, tensor in target.state_dict().items())
+    for layer in target.language_model.model.layers:
+        attention = layer.self_attn
+        for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
+            assert projection.weight.untyped_storage().data_ptr() == attention.qkv.untyped_storage().data_ptr()
 
 
 @torch.inference_mode()

@@ -1,0 +1,94 @@
+"""`specvla bench`: runs the rows, shows them, and writes them for programs and for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from specvla_ros.bench.conditions import conditions
+from specvla_ros.bench.entrants import entrants, facts, load_plain
+from specvla_ros.bench.frames import read_frames, render_frames
+from specvla_ros.bench.options import BenchOptions
+from specvla_ros.bench.plot import phases_svg
+from specvla_ros.bench.rates import measure_rates
+from specvla_ros.bench.results import Row, measure
+from specvla_ros.bench.tables import cost_on_screen, cost_table, notes, phase_table, phases_on_screen
+from specvla_ros.bench.work import WorkMeter
+from specvla_ros.errors import ConfigurationError
+
+JSON_FILE, MARKDOWN_FILE, PLOT_FILE = "bench.json", "bench.md", "bench.svg"
+
+
+def run_bench(options: BenchOptions, console: Console) -> dict[str, Any]:
+    """Measure every row in turn and write JSON, Markdown and a plot to the options' output.
+
+    Raises:
+        SpecVLAError: weights, a draft, recorded lengths or images cannot be used.
+    """
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    plain = load_plain(options)
+    recorded = read_frames(options.frames, options.count) if options.frames else None
+    frames = recorded or render_frames(plain, options.count, options.fast_rendering)
+    target = plain.decoder.target
+    meter = WorkMeter(target)
+    field = entrants(options, plain, meter, len(frames.images))
+    rates = measure_rates(target.device, target.dtype)
+    rows = measure(field, frames.images, frames.instruction, rates)
+    report = {
+        "command": options.command(),
+        "model": options.size or Path(options.checkpoint).name or "the package's own",
+        "random_weights": bool(options.size),
+        **facts(plain),
+        "frames": {"count": len(frames.images), "source": frames.source, "instruction": frames.instruction},
+        "bandwidth": rates.bandwidth,
+        "arithmetic": rates.arithmetic,
+        "conditions": conditions(target.device, rates),
+        "rows": [row.to_dict() for row in rows],
+    }
+    title = _title(report)
+    console.print(cost_on_screen(rows, title))
+    console.print(phases_on_screen(rows))
+    for line in [*notes(rows), *_write(options.output, report, rows, title)]:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    return report
+
+
+def _title(report: Mapping[str, Any]) -> str:
+    weights = ", random weights" if report["random_weights"] else ""
+    return (
+        f"{report['model']}{weights}, {report['parameters'] / 1e6:.1f} million parameters, {report['dtype']} on "
+        f"{report['device']}; {report['frames']['count']} images in turn ({report['frames']['source']})"
+    )
+
+
+def _write(folder: Path, report: dict[str, Any], rows: Sequence[Row], title: str) -> list[str]:
+    """The three files; what to tell about them."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / JSON_FILE).write_text(json.dumps(report, indent=1) + "\n")
+        (folder / MARKDOWN_FILE).write_text(_markdown(report, rows, title))
+    except OSError as error:
+        raise ConfigurationError(f"{folder} cannot be written: {error.strerror}") from error
+    try:
+        (folder / PLOT_FILE).write_text(phases_svg(rows))
+    except ConfigurationError as error:
+        return [f"no plot: {error}", f"figures: {folder}"]
+    return [f"figures and plot: {folder}"]
+
+
+def _markdown(report: Mapping[str, Any], rows: Sequence[Row], title: str) -> str:
+    """The page that is committed: the command on top."""
+    facts_of_machine = "".join(f"- {what}: {which}\n" for what, which in report["conditions"].items())
+    remarks = "".join(f"- {note}\n" for note in notes(rows))
+    return (
+        f"    {report['command']}\n\n{title}.\n\n{cost_table(rows).markdown()}\n"
+        f"Milliseconds by phase, median / p95 / p99:\n\n{phase_table(rows).markdown()}\n"
+        + (f"Empty rows:\n\n{remarks}\n" if remarks else "")
+        + f"![Where the time goes]({PLOT_FILE})\n\n{facts_of_machine}"
+    )

@@ -1,0 +1,46 @@
+"""What a benchmark ran on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import torch
+
+from specvla_ros.bench.rates import Rates
+from specvla_ros.report.machine import machine_table
+
+GPU_FIELDS = {"driver_version": "driver", "clocks.sm": "GPU clock", "clocks.mem": "GPU memory clock"}
+UNKNOWN = "unknown"
+
+
+def conditions(device: torch.device, rates: Rates) -> dict[str, str]:
+    """Machine and versions, what else loads it, clocks as read now, threads, and the device's best rates."""
+    found = {str(what): str(which) for what, which in machine_table().rows}
+    found["threads"] = str(torch.get_num_threads())
+    found["load"] = f"{os.getloadavg()[0]:.1f} processes in the last minute, this one among them"
+    found["processor clock"] = _processor_clock()
+    if device.type == "cuda":
+        found.update(_gpu(device.index or 0))
+        found["GPU memory at most"] = f"{torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB"
+    found["copy bandwidth"] = f"{rates.bandwidth / 1e9:.1f} GB/s, read and written"
+    found["matrix rate"] = f"{rates.arithmetic / 1e12:.3f} TFLOP/s"
+    return found
+
+
+def _processor_clock() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    clocks = [float(line.split(":", 1)[1]) for line in lines if line.startswith("cpu MHz")]
+    return f"{max(clocks):.0f} MHz" if clocks else UNKNOWN
+
+
+def _gpu(index: int) -> dict[str, str]:
+    """Driver and clocks by the driver's own tool."""
+    command = ["nvidia-smi", f"--id={index}", f"--query-gpu={','.join(GPU_FIELDS)}", "--format=csv,noheader"]
+    try:
+        line = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return dict.fromkeys(GPU_FIELDS.values(), UNKNOWN)
+    return dict(zip(GPU_FIELDS.values(), (value.strip() for value in line.strip().split(",")), strict=True))
