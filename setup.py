@@ -153,8 +153,11 @@ setup(
             "ros-kilted-rclpy[fastrtps]==9.1.2",
             "ros-kilted-diagnostic-msgs==5.5.1",
             "ros-kilted-geometry-msgs==5.5.1",
+            "ros-kilted-lifecycle-msgs==2.3.0",
             "ros-kilted-sensor-msgs==5.5.1",
             "ros-kilted-std-msgs==5.5.1",
+            "ros-kilted-std-srvs==5.5.1",
+            "rosbags==0.11.9",
         ],
         "sim": [
             "imageio[ffmpeg]>=2.34",

@@ -13,7 +13,11 @@ TOPICS = {
     "instruction_topic": ("instruction", "topic of what to do, std_msgs/String"),
     "command_topic": ("ee_command", "topic of the commands, specvla_ros/EndEffectorCommand"),
     "twist_topic": ("delta_twist", "topic of the commands as geometry_msgs/TwistStamped"),
+    "pose_topic": ("ee_pose", "topic of the hand's pose, geometry_msgs/PoseStamped, for the workspace box"),
+    "estop_topic": ("estop", "topic of the emergency stop, std_msgs/Bool"),
 }
+# There may be an arm at the other end: it moves once the user has seen the commands and says so.
+DEFAULTS = {"dry_run": "true"}
 
 
 def policy_node(context: LaunchContext) -> list[Node]:
@@ -38,7 +42,7 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             config_argument("policy_config", "policy.yaml"),
-            *parameter_arguments(PARAMETERS),
+            *parameter_arguments(PARAMETERS, DEFAULTS),
             *(
                 DeclareLaunchArgument(name, default_value=topic, description=description)
                 for name, (topic, description) in TOPICS.items()

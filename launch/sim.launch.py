@@ -44,7 +44,7 @@ def generate_launch_description() -> LaunchDescription:
         [
             config_argument("policy_config", "policy.yaml"),
             config_argument("libero_config", "libero.yaml"),
-            *parameter_arguments(POLICY_PARAMETERS),
+            *parameter_arguments(POLICY_PARAMETERS, {"dry_run": "false"}),
             *parameter_arguments(BRIDGE_PARAMETERS),
             OpaqueFunction(function=nodes),
         ]

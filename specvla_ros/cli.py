@@ -36,6 +36,15 @@ Draft = Annotated[
 Threshold = Annotated[
     int, typer.Option(min=0, max=MAX_THRESHOLD, help="Acceptance distance in bins; 0 is exactly the model's answer.")
 ]
+Suite = Annotated[str, typer.Option(help="LIBERO suite.")]
+TaskIndex = Annotated[int, typer.Option(help="Index of the task in its suite.")]
+Episode = Annotated[int, typer.Option(help="Index of the fixed initial state, 0 to 49.")]
+MaxSteps = Annotated[int, typer.Option(min=0, help="Steps at most; 0 is the suite's limit.")]
+UnnormKey = Annotated[str, typer.Option(help="norm_stats key; may be left out when there is only one.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Bag = Annotated[Path, typer.Argument(metavar="BAG", help="rosbag2 folder, mcap or sqlite3.")]
+ImageTopic = Annotated[str, typer.Option(help="Image or CompressedImage in the bag; empty: image or image/compressed.")]
+InstructionTopic = Annotated[str, typer.Option(help="String in the bag: what to do; each begins an episode.")]
 FastRendering = Annotated[
     Optional[bool],  # noqa: UP045
     typer.Option(
@@ -48,10 +57,10 @@ Json = Annotated[Optional[Path], typer.Option("--json", help="Write the figures 
 
 @app.command()
 def demo(
-    suite: Annotated[str, typer.Option(help="LIBERO suite.")] = "libero_spatial",
-    task: Annotated[int, typer.Option(help="Index of the task in its suite.")] = 0,
-    episode: Annotated[int, typer.Option(help="Index of the fixed initial state, 0 to 49.")] = 0,
-    max_steps: Annotated[int, typer.Option(min=0, help="Steps at most; 0 is the suite's limit.")] = 120,
+    suite: Suite = "libero_spatial",
+    task: TaskIndex = 0,
+    episode: Episode = 0,
+    max_steps: MaxSteps = 120,
     checkpoint: Checkpoint = "",
     draft: Draft = "hold",
     threshold: Threshold = 0,
@@ -83,8 +92,8 @@ def act(
     checkpoint: Checkpoint = "",
     draft: Draft = "none",
     threshold: Threshold = 0,
-    unnorm_key: Annotated[str, typer.Option(help="norm_stats key; may be left out when there is only one.")] = "",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    unnorm_key: UnnormKey = "",
+    device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     json_file: Json = None,
 ) -> None:
@@ -186,6 +195,63 @@ def evaluate(
 
 
 @app.command()
+def bench(
+    checkpoint: Checkpoint = "",
+    size: Annotated[str, typer.Option(help="Random weights of these sizes instead of a checkpoint: 7b or tiny.")] = "",
+    draft: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            help="As of `specvla act`, once for each; by default hold, linear and both, and eagle with a size, where "
+            "it is an untrained head.",
+            show_default=False,
+        ),
+    ] = None,
+    imposed: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            help="More rows, whose accepted lengths are drawn: `paper`, Spec-VLA's published means (default with a "
+            "size), or a bench.json, what was measured there.",
+            show_default=False,
+        ),
+    ] = None,
+    frames: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="LIBERO .hdf5 demonstrations, or .npz with images and instruction; otherwise an episode is rendered.",
+            show_default=False,
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option(min=2, help="Images, at most.")] = 100,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    unnorm_key: Annotated[str, typer.Option(help="norm_stats key; may be left out when there is only one.")] = "",
+    threads: Annotated[int, typer.Option(min=0, help="Of torch on the CPU; 0: its own choice.")] = 0,
+    fast_rendering: FastRendering = None,
+    output: Annotated[Path, typer.Option(help="Folder for bench.json, bench.md and bench.svg.")] = Path("runs/bench"),
+    json_file: Json = None,
+) -> None:
+    """Where the milliseconds of an action go, by draft and threshold, in turn on the same images."""
+    from specvla_ros.bench.command import run_bench
+    from specvla_ros.bench.options import BenchOptions
+
+    options = BenchOptions(
+        checkpoint=checkpoint,
+        size=size,
+        drafts=tuple(draft or ()),
+        imposed=tuple(imposed or ()),
+        frames=frames,
+        count=count,
+        device=device,
+        dtype=dtype,
+        unnorm_key=unnorm_key,
+        threads=threads,
+        fast_rendering=not checkpoint if fast_rendering is None else fast_rendering,
+        output=output,
+    )
+    write_json(run_bench(options, Console(stderr=str(json_file) == "-")), json_file)
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="What `specvla eval --output` was given.")],
     output: Annotated[
@@ -204,6 +270,122 @@ def report(
         add_case_study(folder, case_study)
     page = write_report(folder, output or folder / "report")
     Console().print(f"report: {page}", highlight=False, soft_wrap=True)
+
+
+@app.command("record")
+def record_bag(
+    bag: Annotated[Path, typer.Argument(metavar="BAG", help="New rosbag2 folder.")],
+    suite: Suite = "libero_spatial",
+    task: TaskIndex = 0,
+    episode: Episode = 0,
+    max_steps: MaxSteps = 120,
+    checkpoint: Checkpoint = "",
+    draft: Draft = "hold",
+    threshold: Threshold = 0,
+    jpeg: Annotated[
+        int, typer.Option(min=0, max=100, help="Quality of compressed images, which the policy sees; 0: raw images.")
+    ] = 0,
+    storage: Annotated[str, typer.Option(help="mcap or sqlite3.")] = "mcap",
+    fast_rendering: FastRendering = None,
+    output: Annotated[Path, typer.Option(help="Folder for video, figures and logs.")] = Path("runs/record"),
+    json_file: Json = None,
+) -> None:
+    """Record an episode of policy node and LIBERO over ROS 2 topics into a bag."""
+    from specvla_ros.bags.record import record
+    from specvla_ros.demo import DemoOptions
+
+    options = DemoOptions(
+        policy={"checkpoint": checkpoint, "draft": draft, "threshold": threshold},
+        bridge={
+            "suite": suite,
+            "task": task,
+            "episode": episode,
+            "max_steps": max_steps,
+            "fast_rendering": not checkpoint if fast_rendering is None else fast_rendering,
+        },
+        output=output,
+    )
+    write_json(record(options, bag, storage, jpeg, Console(stderr=str(json_file) == "-")), json_file)
+
+
+@app.command("replay-check")
+def check_replay(
+    bag: Bag,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Wait for each command, then show the next image; else at the bag's pace.")
+    ] = False,
+    checkpoint: Checkpoint = "",
+    draft: Draft = "hold",
+    device: Device = "auto",
+    unnorm_key: UnnormKey = "",
+    image_topic: ImageTopic = "",
+    instruction_topic: InstructionTopic = "/instruction",
+    command_topic: Annotated[str, typer.Option(help="EndEffectorCommand in the bag.")] = "/ee_command",
+    json_file: Json = None,
+) -> None:
+    """Replay a bag's images to the policy node and compare its tokens with the recorded ones; 1 if any differs."""
+    from specvla_ros.bags.recording import Topics
+    from specvla_ros.bags.replay_check import print_check, replay_check
+
+    policy = {"checkpoint": checkpoint, "draft": draft, "device": device, "unnorm_key": unnorm_key}
+    report = replay_check(bag, Topics(image_topic, instruction_topic, command_topic), policy, fast)
+    print_check(report, Console(stderr=str(json_file) == "-"))
+    write_json(report, json_file)
+    if report["differences"]:
+        raise typer.Exit(1)
+
+
+@app.command("compare")
+def compare_conditions(
+    bag: Bag,
+    threshold: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            help="Bins: one number, or seven with commas between them, by dimension; 0 by default.", show_default=False
+        ),
+    ] = None,
+    draft: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="As of `specvla act`, hold by default.", show_default=False),
+    ] = None,
+    checkpoint: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="As of `specvla act`, the package's own by default.", show_default=False),
+    ] = None,
+    frames: Annotated[int, typer.Option(min=0, help="The first ones only; 0: all.")] = 0,
+    instruction: Annotated[str, typer.Option(help="For a bag that does not say what the robot should do.")] = "",
+    image_topic: ImageTopic = "",
+    instruction_topic: InstructionTopic = "/instruction",
+    device: Device = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    unnorm_key: UnnormKey = "",
+    plot: Annotated[Optional[Path], typer.Option(help="Draw it into this .svg, .png or .pdf.")] = None,  # noqa: UP045
+    json_file: Json = None,
+) -> None:
+    """Decode a bag's images under several thresholds, drafts or checkpoints: what does each cost, what does it change?
+
+    Every combination of what is given is compared with the first one.
+    """
+    from functools import partial
+
+    from specvla_ros.bags.comparison import compare
+    from specvla_ros.bags.comparison_view import print_comparison, require_format, write_plot
+    from specvla_ros.bags.condition import combine, load
+    from specvla_ros.bags.recording import Recording, Topics
+    from specvla_ros.evaluation.sweep import parse_threshold
+    from specvla_ros.nodes.bag import BagReader
+
+    if plot:
+        require_format(plot)
+    conditions = combine(checkpoint or [""], draft or ["hold"], [parse_threshold(text) for text in threshold or ["0"]])
+    loading = partial(load, device=device, dtype=dtype, unnorm_key=unnorm_key)
+    with BagReader(bag) as reader:
+        recording = Recording(reader, Topics(image_topic, instruction_topic), instruction)
+        report = compare(conditions, recording, frames, loading)
+    print_comparison(report, Console(stderr=str(json_file) == "-"))
+    if plot:
+        write_plot(report, plot)
+    write_json(report, json_file)
 
 
 @app.command()

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,13 +130,21 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
 
 
 @contextmanager
-def node_process(name: str, config: str, parameters: dict[str, Any], output: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A node with its YAML file and some parameters, its log in the output folder; told to stop at the end."""
+def node_process(
+    name: str, config: str, parameters: dict[str, Any], output: Path, remappings: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A node with its YAML file and some parameters, its log in the output folder; told to stop at the end.
+
+    Args:
+        remappings: of names, such as `image:=camera/image`.
+    """
     command = [sys.executable, "-m", f"specvla_ros.nodes.{name}", "--ros-args"]
     command += ["--params-file", str(share_folder() / "config" / config)]
     for key, value in parameters.items():
         text = json.dumps(value) if not isinstance(value, Path) else json.dumps(str(value))
         command += ["-p", f"{key}:={text}"]
+    for remapping in remappings:
+        command += ["-r", remapping]
     with (output / f"{name}.log").open("wb") as log:
         child = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:

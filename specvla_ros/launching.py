@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
@@ -16,6 +16,8 @@ from specvla_ros.errors import ConfigurationError
 from specvla_ros.nodes.parameters import ParameterSpec
 from specvla_ros.share import PACKAGE, share_folder
 
+YAML_VALUE = "the YAML file's"
+
 
 def config_argument(name: str, file: str) -> DeclareLaunchArgument:
     """The argument that names a node's YAML file."""
@@ -26,10 +28,21 @@ def config_argument(name: str, file: str) -> DeclareLaunchArgument:
     )
 
 
-def parameter_arguments(specs: Iterable[ParameterSpec]) -> list[DeclareLaunchArgument]:
-    """One argument for each parameter; left empty, the YAML file's value counts."""
+def parameter_arguments(
+    specs: Iterable[ParameterSpec], defaults: Mapping[str, str] | None = None
+) -> list[DeclareLaunchArgument]:
+    """One argument for each parameter; left empty, the YAML file's value counts.
+
+    Args:
+        defaults: of those that count although the YAML file may say something else.
+    """
+    texts = {spec.name: "" for spec in specs} | dict(defaults or {})
     return [
-        DeclareLaunchArgument(spec.name, default_value="", description=f"{spec.description} [default: the YAML file's]")
+        DeclareLaunchArgument(
+            spec.name,
+            default_value=texts[spec.name],
+            description=f"{spec.description} [default: {texts[spec.name] or YAML_VALUE}]",
+        )
         for spec in specs
     ]
 

@@ -74,6 +74,12 @@ def test_each_launch_file_starts_its_nodes_from_this_package(file: str) -> None:
     assert sorted(node.node_executable for node in nodes) == sorted(FILES[file][1])
 
 
+@pytest.mark.parametrize(("file", "dry_run"), [("policy.launch.py", "true"), ("sim.launch.py", "false")])
+def test_a_robot_moves_only_once_the_user_says_so_and_a_simulation_at_once(file: str, dry_run: str) -> None:
+    arguments = {argument.name: argument for argument in description(file).get_launch_arguments()}
+    assert arguments["dry_run"].default_value[0].text == dry_run
+
+
 @pytest.fixture
 def launched(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
     """`ros2 launch` of a file with arguments, in a process of its own."""
@@ -124,6 +130,7 @@ def installed() -> bool:
             "threshold:=3",
             "thresholds:=[-1, 7, -1, -1, -1, -1, 0]",
             "twist_frame:=12",
+            "dry_run:=false",
             "image_topic:=camera/image_raw",
         )
     ],

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rclpy.serialization import deserialize_message, serialize_message
-from rosbags.interfaces import Connection
-from rosbags.rosbag2 import Reader, ReaderError, StoragePlugin, Writer
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
 from specvla_ros.errors import BagError
 from specvla_ros.msg import DecodeStats, EndEffectorCommand, EpisodeStatus
 from specvla_ros.share import share_folder
 
+try:
+    from rosbags.interfaces import Connection
+    from rosbags.rosbag2 import Reader, ReaderError, StoragePlugin, Writer
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+    from rosbags.typesys.store import Typestore
+except ImportError as error:
+    raise BagError("bags are written and read by rosbags: pip install rosbags==0.11.9") from error
+
 TOPICS: dict[str, Any] = {
     "/image": Image,
+    "/image/compressed": CompressedImage,
     "/instruction": String,
     "/ee_command": EndEffectorCommand,
     "/episode_status": EpisodeStatus,
@@ -43,16 +48,17 @@ class BagWriter:
         if folder.exists():
             raise BagError(f"bag {folder} exists already; choose another folder or remove it")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        types = _typestore()
+        self._types = _typestore()
         self._writer = Writer(folder, version=9, storage_plugin=STORAGES[storage])
         self._writer.open()
-        self._connections: dict[str, Connection] = {
-            topic: self._writer.add_connection(topic, type_name(kind), typestore=types)
-            for topic, kind in TOPICS.items()
-        }
+        self._connections: dict[str, Connection] = {}
 
     def write(self, topic: str, nanoseconds: int, message: Any) -> None:
-        """Append one message at its time."""
+        """Append one message of one of `TOPICS` at its time."""
+        if topic not in self._connections:
+            self._connections[topic] = self._writer.add_connection(
+                topic, type_name(TOPICS[topic]), typestore=self._types
+            )
         self._writer.write(self._connections[topic], nanoseconds, serialize_message(message))
 
     def close(self) -> None:
@@ -69,6 +75,7 @@ class BagReader:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._types = _typestore()
         try:
             self._reader = Reader(folder)
             self._reader.open()
@@ -76,22 +83,41 @@ class BagReader:
             raise BagError(f"{folder} cannot be read as a rosbag2 folder ({error})") from error
 
     def messages(self, topic: str) -> Iterator[tuple[int, Any]]:
-        """(nanoseconds, message) of one of `TOPICS`, in order, however the recording robot had remapped it.
+        """(nanoseconds, message) of one of `TOPICS`, in order.
 
         Raises:
-            BagError: the bag does not hold the topic with its type.
+            BagError: see `find`.
         """
-        kind = TOPICS[topic]
-        wanted = [
-            connection
-            for connection in self._reader.connections
-            if connection.topic.endswith(topic) and connection.msgtype == type_name(kind)
-        ]
-        if not wanted:
-            held = ", ".join(f"{c.topic} ({c.msgtype})" for c in self._reader.connections) or "nothing"
-            raise BagError(f"bag {self._folder} has no topic {topic} of type {type_name(kind)}; it holds {held}")
-        for _, nanoseconds, data in self._reader.messages(wanted):
-            yield nanoseconds, deserialize_message(bytes(data), kind)
+        found = self.find(topic, TOPICS[topic])
+        return ((nanoseconds, message) for _, nanoseconds, message in self.merged([found]))
+
+    def find(self, topic: str, *kinds: Any) -> Connection:
+        """The topic of this name and one of the types, or the one that ends so: a robot may have remapped it.
+
+        Raises:
+            BagError: there is none, or there are several, or the type was another one when it was recorded.
+        """
+        names = [type_name(kind) for kind in kinds]
+        typed = [connection for connection in self._reader.connections if connection.msgtype in names]
+        found = [connection for connection in typed if connection.topic == topic]
+        found = found or [connection for connection in typed if connection.topic.endswith(f"/{topic.lstrip('/')}")]
+        if not found:
+            held = ", ".join(f"{held.topic} ({held.msgtype})" for held in self._reader.connections) or "nothing"
+            raise BagError(f"bag {self._folder} has no topic {topic} of type {' or '.join(names)}; it holds {held}")
+        if len(found) > 1:
+            several = ", ".join(connection.topic for connection in found)
+            raise BagError(f"bag {self._folder} has several topics {topic}: {several}; name one of them in full")
+        if found[0].digest not in ("", self._types.hash_rihs01(found[0].msgtype)):
+            raise BagError(
+                f"{found[0].topic} of bag {self._folder} was recorded with another definition of {found[0].msgtype} "
+                "than the installed one; record it again, or read it with the version that recorded it"
+            )
+        return found[0]
+
+    def merged(self, connections: Sequence[Connection]) -> Iterator[tuple[Connection, int, Any]]:
+        """(topic, nanoseconds, message) of the topics found, in the order of their times."""
+        for connection, nanoseconds, data in self._reader.messages(connections):
+            yield connection, nanoseconds, deserialize_message(bytes(data), KINDS[connection.msgtype])
 
     def close(self) -> None:
         """Close the files."""
@@ -109,6 +135,9 @@ class BagReader:
 def type_name(kind: Any) -> str:
     """package/msg/Name of a message class."""
     return f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
+
+
+KINDS = {type_name(kind): kind for kind in TOPICS.values()}
 
 
 def _typestore() -> Typestore:

@@ -44,7 +44,14 @@ PARAMETERS = (
         "policy_timeout", 60.0, "give up when the policy gives no command for so many seconds", range=(0.1, 3600.0)
     ),
     ParameterSpec("image_size", 256, "height and width of the camera images in pixels", range=(32, 1024)),
-    ParameterSpec("wrist", False, "also publish the wrist camera on wrist_image"),
+    ParameterSpec(
+        "image_transport",
+        "raw",
+        "raw: sensor_msgs/Image on image; compressed: sensor_msgs/CompressedImage on image/compressed",
+        choices=("raw", "compressed"),
+    ),
+    ParameterSpec("jpeg_quality", 95, "of compressed images", range=(1, 100)),
+    ParameterSpec("wrist", False, "also publish the wrist camera on wrist_image, always raw"),
     ParameterSpec(
         "fast_rendering",
         True,

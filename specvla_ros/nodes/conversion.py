@@ -94,3 +94,11 @@ def rgb_to_image(image: RGB) -> Image:
     data.frombytes(np.ascontiguousarray(image).data.cast("B"))
     message.data = data
     return message
+
+
+def rgb_to_compressed(image: RGB, quality: int) -> CompressedImage:
+    """An (H, W, 3) uint8 RGB array to a JPEG of quality 1 to 100, its header left empty."""
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    data = array.array("B")
+    data.frombytes(encoded.data.cast("B"))
+    return CompressedImage(format="jpeg", data=data)

@@ -23,16 +23,19 @@ class Health:
 
     def __init__(self, sentence: str) -> None:
         self._lock = threading.Lock()
-        self._level, self._sentence = WARN, sentence
+        self._level, self._sentence, self._kind = WARN, sentence, sentence
+        self._told: tuple[bytes, str] | None = None
         self._counts: Counter[str] = Counter()
         self._arrivals: deque[float] = deque(maxlen=WINDOW)
+        self._ages: deque[float] = deque(maxlen=WINDOW)
         self._latencies: deque[float] = deque(maxlen=WINDOW)
         self._accept_lengths: deque[float] = deque(maxlen=WINDOW)
+        self._rounds: deque[int] = deque(maxlen=WINDOW)
 
-    def say(self, level: bytes, sentence: str) -> None:
-        """What the node does now, or why it does nothing."""
+    def say(self, level: bytes, sentence: str, kind: str) -> None:
+        """What the node does now, or why it does nothing; sentences of one kind differ in their figures only."""
         with self._lock:
-            self._level, self._sentence = level, sentence
+            self._level, self._sentence, self._kind = level, sentence, kind
 
     def count(self, kind: str) -> None:
         """One more of something."""
@@ -40,17 +43,31 @@ class Health:
             self._counts[kind] += 1
 
     def image_arrived(self) -> None:
-        """For the input rate and age."""
+        """For the input rate."""
         with self._lock:
             self._arrivals.append(time.monotonic())
 
-    def action_published(self, latency_ms: float, accept_length: float) -> None:
-        """For the latency percentiles and the mean accept length."""
+    def image_aged(self, seconds: float) -> None:
+        """For the input age, by the image's stamp."""
         with self._lock:
-            self._level, self._sentence = OK, "publishing commands"
+            self._ages.append(seconds)
+
+    def action_published(self, latency_ms: float, accept_length: float, rounds: int) -> None:
+        """For the latency percentiles, the mean accept length and the verification rounds."""
+        with self._lock:
+            self._level, self._sentence, self._kind = OK, "publishing commands", "publishing commands"
             self._counts["commands"] += 1
             self._latencies.append(latency_ms)
             self._accept_lengths.append(accept_length)
+            self._rounds.append(rounds)
+
+    def changed_status(self, name: str) -> DiagnosticStatus | None:
+        """Level and sentence, if they are of another kind than at the last call."""
+        with self._lock:
+            if self._told == (self._level, self._kind):
+                return None
+            self._told = (self._level, self._kind)
+            return DiagnosticStatus(level=self._level, name=name, message=self._sentence, hardware_id=name)
 
     def message(self, name: str, stamp: Time, extra: dict[str, str]) -> DiagnosticArray:
         """The diagnostics of this moment."""
@@ -72,8 +89,12 @@ class Health:
         if len(self._arrivals) > 1 and self._arrivals[-1] > self._arrivals[0]:
             rate = (len(self._arrivals) - 1) / (self._arrivals[-1] - self._arrivals[0])
             rates["image rate [Hz]"] = f"{rate:.1f}"
+        if self._ages:
+            p50, p95 = np.percentile(self._ages, [50, 95])
+            rates["image age p50 [ms]"], rates["image age p95 [ms]"] = f"{1e3 * p50:.1f}", f"{1e3 * p95:.1f}"
         if self._latencies:
             p50, p95 = np.percentile(self._latencies, [50, 95])
             rates["latency p50 [ms]"], rates["latency p95 [ms]"] = f"{p50:.1f}", f"{p95:.1f}"
             rates["accept length [tokens per forward]"] = f"{np.mean(self._accept_lengths):.2f}"
+            rates["verification rounds"] = f"{np.mean(self._rounds):.2f}"
         return rates

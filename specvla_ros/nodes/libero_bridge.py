@@ -16,16 +16,17 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
 from specvla_ros.errors import SimulationError
 from specvla_ros.msg import DecodeStats, EndEffectorCommand, EpisodeStatus
 from specvla_ros.nodes import qos
 from specvla_ros.nodes.bridge_parameters import PARAMETERS
-from specvla_ros.nodes.command_box import CommandBox, nanoseconds
-from specvla_ros.nodes.conversion import rgb_to_image
+from specvla_ros.nodes.command_box import CommandBox
+from specvla_ros.nodes.conversion import rgb_to_compressed, rgb_to_image
 from specvla_ros.nodes.episode_log import EpisodeLog
+from specvla_ros.nodes.messages import nanoseconds
 from specvla_ros.nodes.parameters import declare
 from specvla_ros.nodes.run import run_node
 from specvla_ros.sim.holding import STEP_NANOSECONDS, is_old, is_stale, without_motion
@@ -72,17 +73,25 @@ class LiberoBridge(Node):
         self._callbacks.add_node(self)
         self._spinning = threading.Thread(target=_spin, args=(self._callbacks,), daemon=True)
 
-        self._images = self.create_publisher(Image, "image", qos.IMAGE)
+        self._images = (
+            self.create_publisher(CompressedImage, "image/compressed", qos.IMAGE)
+            if self._is_compressed
+            else self.create_publisher(Image, "image", qos.IMAGE)
+        )
         self._wrist_images = self.create_publisher(Image, "wrist_image", qos.IMAGE) if self._values["wrist"] else None
         self._instructions = self.create_publisher(String, "instruction", qos.LATCHED)
         self._statuses = self.create_publisher(EpisodeStatus, "episode_status", qos.LATCHED)
         self._clock_publisher = self.create_publisher(Clock, "/clock", qos.COMMAND) if self._is_realtime else None
-        self.create_subscription(EndEffectorCommand, "ee_command", self._on_command, qos.COMMAND)
+        self.create_subscription(EndEffectorCommand, "ee_command", self._on_command, qos.EVERY_COMMAND)
         self.create_subscription(DecodeStats, "decode_stats", self._on_stats, qos.STATS)
 
     @property
     def _is_realtime(self) -> bool:
         return bool(self._values["mode"] == "realtime")
+
+    @property
+    def _is_compressed(self) -> bool:
+        return bool(self._values["image_transport"] == "compressed")
 
     @property
     def _max_steps(self) -> int:
@@ -150,7 +159,7 @@ class LiberoBridge(Node):
     def _lockstep_step(self, environment: Environment, frame: Frame, command: EndEffectorCommand | None) -> Frame:
         """Ask for the command of this very frame and make one step with it."""
         command = command or self._ask(frame)
-        self._record("/ee_command", nanoseconds(command), command)
+        self._record("/ee_command", nanoseconds(command.header.stamp), command)
         return environment.step(command_values(command))
 
     def _realtime_step(self, environment: Environment, frame: Frame, command: EndEffectorCommand | None) -> Frame:
@@ -200,7 +209,7 @@ class LiberoBridge(Node):
         if command is None:
             self._log.counts["steps without command"] += 1
             return np.array([0.0] * 6 + [1.0])
-        values, age = command_values(command), self._now() - nanoseconds(command)
+        values, age = command_values(command), self._now() - nanoseconds(command.header.stamp)
         self._log.counts["steps held"] += is_old(age)
         if is_stale(age, self._values["hold_time"]):
             self._log.counts["steps without command"] += 1
@@ -231,7 +240,13 @@ class LiberoBridge(Node):
     # Messages.
 
     def _on_command(self, command: EndEffectorCommand) -> None:
-        self._log.command_arrived(nanoseconds(command))
+        if command.dry_run:
+            self.get_logger().warning(
+                "the policy's commands are marked dry_run and move nothing: ros2 param set /specvla dry_run false",
+                once=True,
+            )
+            return
+        self._log.command_arrived(nanoseconds(command.header.stamp))
         self._box.put(command)
 
     def _on_stats(self, stats: DecodeStats) -> None:
@@ -252,10 +267,14 @@ class LiberoBridge(Node):
             wrist = rgb_to_image(frame.wrist_image)
             wrist.header.stamp, wrist.header.frame_id = time_message, "wrist_camera"
             self._wrist_images.publish(wrist)
-        message = rgb_to_image(frame.image)
+        message = (
+            rgb_to_compressed(frame.image, self._values["jpeg_quality"])
+            if self._is_compressed
+            else rgb_to_image(frame.image)
+        )
         message.header.stamp, message.header.frame_id = time_message, "camera"
         self._images.publish(message)
-        self._record("/image", stamp, message)
+        self._record("/image/compressed" if self._is_compressed else "/image", stamp, message)
         self._send_status(frame, stamp)
 
     def _send_status(self, frame: Frame, stamp: int) -> None:

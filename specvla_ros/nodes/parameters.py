@@ -9,10 +9,12 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
+from specvla_ros.errors import ConfigurationError
+
 
 @dataclass(frozen=True, slots=True)
 class ParameterSpec:
-    """One parameter of a node; those without `live` are read once, at the start.
+    """One parameter of a node; those without `live` are read once, at the start or when the node is configured.
 
     Attributes:
         range: smallest and largest value of a number, or of each number in a list.
@@ -27,16 +29,19 @@ class ParameterSpec:
     live: bool = False
 
 
-def declare(node: Node, specs: Iterable[ParameterSpec]) -> dict[str, Any]:
+def declare(node: Node, specs: Iterable[ParameterSpec], read_only: bool = True) -> dict[str, Any]:
     """Declare the parameters with descriptors and return the values in force.
+
+    Args:
+        read_only: refuse every change of those without `live`; otherwise the node's own callback says when one may be.
 
     Raises:
         rclpy.exceptions.InvalidParameterValueException: a value from YAML or the command line is out of range.
-        ValueError: a string is none of its choices; the message names them.
+        ConfigurationError: a string is none of its choices, or a list has another length or a number out of range.
     """
     values = {}
     for spec in specs:
-        descriptor = ParameterDescriptor(description=spec.description, read_only=not spec.live)
+        descriptor = ParameterDescriptor(description=spec.description, read_only=read_only and not spec.live)
         if spec.range and isinstance(spec.default, float):
             low, high = spec.range
             descriptor.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high))]
@@ -48,8 +53,23 @@ def declare(node: Node, specs: Iterable[ParameterSpec]) -> dict[str, Any]:
             descriptor.additional_constraints = f"{len(spec.default)} values, each from {low:g} to {high:g}"
         if spec.choices:
             descriptor.additional_constraints = f"one of: {', '.join(spec.choices)}"
-        value = node.declare_parameter(spec.name, spec.default, descriptor).value
-        if spec.choices and value not in spec.choices:
-            raise ValueError(f"parameter {spec.name} is {value!r}; expected one of {', '.join(spec.choices)}")
-        values[spec.name] = value
+        values[spec.name] = node.declare_parameter(spec.name, spec.default, descriptor).value
+        check(spec, values[spec.name])
     return values
+
+
+def check(spec: ParameterSpec, value: Any) -> None:
+    """A value of the parameter's type is one that it may have; NaN is in no range.
+
+    Raises:
+        ConfigurationError: it is not; the message says what may be.
+    """
+    if spec.choices and value not in spec.choices:
+        raise ConfigurationError(f"parameter {spec.name} is {value!r}; expected one of {', '.join(spec.choices)}")
+    if isinstance(spec.default, list) and len(value) != len(spec.default):
+        raise ConfigurationError(f"{spec.name} has {len(value)} values; expected {len(spec.default)}")
+    if spec.range:
+        low, high = spec.range
+        for number in value if isinstance(spec.default, list) else [value]:
+            if not low <= number <= high:
+                raise ConfigurationError(f"{spec.name} is {number}, out of range; expected {low:g} to {high:g}")

@@ -4,290 +4,244 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import TwistStamped
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import PoseStamped, TwistStamped
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType
-from rclpy.node import Node
+from rclpy.duration import Duration
 from rclpy.parameter import Parameter
-from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import String
+from std_msgs.msg import Bool, String
+from std_srvs.srv import SetBool
 
-from specvla_ros.errors import ConfigurationError, ImageError, SpecVLAError
+from specvla_ros.errors import ConfigurationError
 from specvla_ros.msg import DecodeStats, EndEffectorCommand
 from specvla_ros.nodes import qos
-from specvla_ros.nodes.conversion import compressed_to_rgb, image_to_rgb
+from specvla_ros.nodes.clock_watch import ClockWatch
+from specvla_ros.nodes.command_stream import CommandStream
 from specvla_ros.nodes.health import ERROR, WARN, Health
+from specvla_ros.nodes.inference import Inference
+from specvla_ros.nodes.inputs import Arrival
+from specvla_ros.nodes.lifecycle import LoadedNode
+from specvla_ros.nodes.loading import describe, free_memory, gpu_memory, load_from_parameters
 from specvla_ros.nodes.parameters import declare
-from specvla_ros.nodes.policy_parameters import PARAMETERS, combine_thresholds
+from specvla_ros.nodes.policy_parameters import PARAMETERS
+from specvla_ros.nodes.reporter import Reporter
 from specvla_ros.nodes.run import run_node
+from specvla_ros.nodes.settings import Settings
 from specvla_ros.nodes.throttle import Throttle
-from specvla_ros.nodes.worker import NewestWorker
-from specvla_ros.policy import Action, Policy, Thresholds
+from specvla_ros.policy import Policy
 
 LoadPolicy = Callable[[dict[str, Any]], Policy]
-WARNING_PERIOD = 5.0
-"""Seconds between two log lines about the same kind of trouble."""
+LAST_WORD = Duration(seconds=0.5)
+"""How long the end of the process waits for the controllers to hear the stop."""
+AT_CONFIGURE = frozenset(spec.name for spec in PARAMETERS if not spec.live)
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """An image message, and when it came by the monotonic clock."""
-
-    message: Image | CompressedImage
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Instruction:
-    """What to do, numbered: every message on the topic starts a new episode."""
-
-    text: str = ""
-    number: int = 0
-
-
-class PolicyNode(Node):
+class PolicyNode(LoadedNode[Arrival]):
     """Decodes the newest image in one worker thread; callbacks only leave notes and never wait.
 
-    Whatever goes wrong with an image, an instruction or the model, the node lives on, publishes no command for it and
-    says so in the log and in diagnostics.
+    Whatever goes wrong with an image, an instruction or the model, the node lives on, brings the arm to rest and says
+    so in the log, in diagnostics and on ~/status.
     """
 
     def __init__(self, load: LoadPolicy) -> None:
         super().__init__("specvla")
-        values = declare(self, PARAMETERS)
-        self._values = values
-        self._thresholds = combine_thresholds(values["threshold"], values["thresholds"])
+        self._values = declare(self, PARAMETERS, read_only=False)
         self._load = load
-        self._policy: Policy | None = None
-        self._instruction = Instruction()
-        self._episode = 0
-        self._sequence = 0
-        self._health = Health("loading the policy")
-        self._throttle = Throttle(WARNING_PERIOD)
-        self._worker: NewestWorker[Arrival] = NewestWorker(self._load_policy, self._handle)
+        self._second, self._seconds = Throttle(1.0), Throttle(5.0)
+        self._clock_watch = ClockWatch()
+        self._camera: Any = None
+        self._command_timer: Any = None
 
-        # Publishers first: whoever sees the subscription to images sends one and waits for its command.
-        self._commands = self.create_publisher(EndEffectorCommand, "ee_command", qos.COMMAND)
-        self._twists = self.create_publisher(TwistStamped, "delta_twist", qos.COMMAND)
-        self._stats = self.create_publisher(DecodeStats, "decode_stats", qos.STATS)
+        self._health = Health("unconfigured: the lifecycle transition configure loads the policy")
+        self._commands = self.create_lifecycle_publisher(EndEffectorCommand, "ee_command", qos.COMMAND)
+        self._twists = self.create_lifecycle_publisher(TwistStamped, "delta_twist", qos.COMMAND)
+        self._stream = CommandStream(
+            self._now, self._commands, self._twists, Settings.from_values(self._values), self._health.count
+        )
+        statuses = self.create_publisher(DiagnosticStatus, "~/status", qos.LATCHED)
+        self._reporter = Reporter("specvla", self._health, self.get_logger(), statuses, self._stream.rest)
+        stats = self.create_lifecycle_publisher(DecodeStats, "decode_stats", qos.STATS)
+        self._inference = Inference(self._now, self._stream, stats, self._health, self._reporter)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.STATS)
         self.create_subscription(String, "instruction", self._on_instruction, qos.LATCHED)
-        if values["image_transport"] == "raw":
-            self.create_subscription(Image, "image", self._on_image, qos.IMAGE)
-        else:
-            self.create_subscription(CompressedImage, "image/compressed", self._on_image, qos.IMAGE)
+        self.create_subscription(PoseStamped, "ee_pose", self._stream.pose_arrived, qos.POSE)
+        # A latched subscription does not hear a volatile publisher, and a volatile one misses what was said before it.
+        for profile in (qos.LATCHED, qos.COMMAND):
+            self.create_subscription(Bool, "estop", self._on_estop, profile)
+        self.create_service(SetBool, "~/enable", self._on_enable)
         self.add_on_set_parameters_callback(self._on_parameters)
         # By the steady clock: diagnostics matter most when nothing drives simulated time.
-        self.create_timer(1.0, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self._worker.start()
+        self.create_timer(1.0, self._publish_diagnostics, clock=self.steady_clock)
+        self._reporter.publish_status()
+        if self._values["autostart"]:
+            self.start_by_itself()
+
+    # The node's life: executor thread, `load` and `work` in the worker thread.
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether there is a policy to ask."""
+        return self._inference.policy is not None
+
+    def load(self) -> None:
+        """Load and warm up the policy that the parameters ask for."""
+        started = time.monotonic()
+        self.get_logger().info("loading the policy")
+        self._reporter.say(WARN, "loading", "loading the policy")
+        try:
+            self._inference.policy = self._load(dict(self._values))
+        except Exception as error:
+            reason = f"the policy was not loaded, so there will be no command: {describe(error)}"
+            self._reporter.trouble("not loaded", reason)
+            return
+        self._reporter.say(WARN, "loaded", "inactive: the lifecycle transition activate starts commands")
+        self.get_logger().info(f"policy loaded in {time.monotonic() - started:.1f} s")
+
+    def work(self, item: Arrival) -> None:
+        """One image."""
+        self._inference.work(item)
+
+    def while_loading(self, seconds: float) -> None:
+        """`configure` blocks the executor and with it the diagnostics' timer."""
+        if self._seconds.is_due("progress"):
+            self.get_logger().info(f"still loading the policy, for {seconds:.0f} s now")
+        if self._second.is_due("diagnostics"):
+            self._publish_diagnostics()
+
+    def unload(self) -> None:
+        """Free the policy and its GPU memory."""
+        was_loaded, self._inference.policy = self.is_loaded, None
+        free_memory()
+        if was_loaded:
+            self._reporter.say(WARN, "unconfigured", "unconfigured: the policy was freed")
+
+    def start_motion(self) -> None:
+        """Listen to the camera, and repeat commands by a timer of the steady clock: simulated time may stand still."""
+        instruction = self._inference.instruction
+        self._inference.begin_episode(instruction.text, instruction.received)
+        self._reporter.say(WARN, "no image", "no image has come yet on the topic image")
+        self._announce_dry_run()
+        self._stream.change_gate(lambda gate: gate.with_active(True))
+        self._command_timer = self.create_timer(1.0 / self._values["command_rate"], self._tick, clock=self.steady_clock)
+        # The subscription comes last: whoever sees it sends an image and waits for its command.
+        if self._values["image_transport"] == "raw":
+            self._camera = self.create_subscription(Image, "image", self._on_image, qos.IMAGE)
+        else:
+            self._camera = self.create_subscription(CompressedImage, "image/compressed", self._on_image, qos.IMAGE)
+
+    def stop_motion(self) -> None:
+        """One command without motion, then none; the camera is not listened to."""
+        if self._camera is None:
+            return
+        self._stream.change_gate(lambda gate: gate.with_active(False))
+        self.destroy_subscription(self._camera)
+        self.destroy_timer(self._command_timer)
+        self._camera = self._command_timer = None
+        self._reporter.say(WARN, "inactive", self._stream.gate.reason)
 
     def close(self) -> bool:
-        """Let the action in work end; publish nothing more. False when it does not end in time."""
-        return self._worker.stop()
+        """The process ends, and with it the shared memory in which the last word lies: wait until it has been read."""
+        self.stop_motion()
+        for publisher in (self._commands, self._twists):
+            publisher.wait_for_all_acked(LAST_WORD)
+        return super().close()
 
     # Callbacks: executor thread.
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._health.image_arrived()
-        if self._worker.submit(Arrival(message, time.monotonic())):
+        self._clock_watch.something_came()
+        self._look_at_clock()
+        if self.worker is not None and self.worker.submit(Arrival(message, time.monotonic())):
             self._health.count("images superseded by a newer one")
 
     def _on_instruction(self, message: String) -> None:
-        self._instruction = Instruction(message.data, self._instruction.number + 1)
+        self._inference.begin_episode(message.data, self._now())
         self.get_logger().info(f"instruction: {message.data!r}")
 
+    def _on_estop(self, message: Bool) -> None:
+        was_stopped = self._stream.gate.stopped
+        reason = self._stream.change_gate(lambda gate: gate.with_stop(message.data))
+        if message.data and not was_stopped:
+            self.get_logger().error(reason)
+            self._reporter.say(ERROR, "emergency stop", reason)
+        elif was_stopped and not message.data:
+            self.get_logger().warning(f"the emergency stop is released; {reason}")
+            self._reporter.say(WARN, "not enabled", reason)
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        reason = self._stream.change_gate(lambda gate: gate.with_enabled(request.data))
+        response.success = self._stream.gate.enabled == request.data
+        response.message = reason or "enabled: the next image's command goes out"
+        self.get_logger().info(response.message)
+        self._reporter.say(WARN, "not enabled" if reason else "enabled", response.message)
+        return response
+
     def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
-        changed = {parameter.name: parameter.value for parameter in parameters}
+        """All of them, or none."""
+        changed = {parameter.name: parameter.value for parameter in parameters if parameter.name in self._values}
+        late = sorted(AT_CONFIGURE & changed.keys())
+        if late and self.worker is not None:
+            reason = f"{', '.join(late)}: read-only while configured; first: ros2 lifecycle set /specvla cleanup"
+            return SetParametersResult(successful=False, reason=reason)
+        values = {**self._values, **changed}
         try:
-            self._thresholds = combine_thresholds(
-                changed.get("threshold", self.get_parameter("threshold").value),
-                changed.get("thresholds", self.get_parameter("thresholds").value),
-            )
+            settings = Settings.from_values(values)
         except ConfigurationError as error:
             return SetParametersResult(successful=False, reason=str(error))
+        self._values = values
+        self._stream.change_settings(settings)
+        if "dry_run" in changed:
+            self._announce_dry_run()
         return SetParametersResult(successful=True)
 
+    def _tick(self) -> None:
+        """So many times a second while active."""
+        self._look_at_clock()
+        if self._clock_watch.stands_still:
+            self._stream.rest()
+        self._stream.repeat()
+
+    def _look_at_clock(self) -> None:
+        if self._clock_watch.went_back(self._now()):
+            self._inference.begin_episode(self._inference.instruction.text, self._now())
+            self._reporter.refuse("backward jumps of the clock", "the clock went back: the episode begins again")
+
     def _publish_diagnostics(self) -> None:
-        extra = {"thresholds [bins]": " ".join(map(str, self._thresholds)), "draft": self._values["draft"]}
+        settings, instruction = self._stream.settings, self._inference.instruction
+        extra = {
+            "lifecycle state": self._state_machine.current_state[1],
+            "threshold [bins]": str(self._values["threshold"]),
+            "thresholds [bins]": " ".join(map(str, settings.thresholds)),
+            "draft": self._values["draft"],
+            "dry run": str(settings.dry_run).lower(),
+            "motion": self._stream.gate.reason or "allowed",
+            "workspace box": self._stream.workspace_trouble() or "applied",
+            **(gpu_memory() if self.is_loaded else {}),
+        }
+        if instruction.text:
+            extra["instruction age [s]"] = f"{(self._now() - instruction.received) / 1e9:.1f}"
         self._diagnostics.publish(self._health.message("specvla", self.get_clock().now().to_msg(), extra))
 
-    # Inference: worker thread.
+    def _now(self) -> int:
+        """Nanoseconds of the ROS clock."""
+        return int(self.get_clock().now().nanoseconds)
 
-    def _load_policy(self) -> None:
-        started = time.monotonic()
-        self.get_logger().info("loading the policy")
-        try:
-            self._policy = self._load(self._values)
-        except Exception as error:
-            self._trouble("loading", f"the policy was not loaded, so there will be no command: {describe(error)}")
-            return
-        self._health.say(WARN, "no image has come yet on the topic image")
-        if not self.context.ok():
-            return
-        self.get_logger().info(f"policy loaded in {time.monotonic() - started:.1f} s")
-
-    def _handle(self, arrival: Arrival) -> None:
-        """One image to one command, or to a sentence that says why not; no error leaves the worker."""
-        try:
-            self._answer(arrival)
-        except ImageError as error:
-            self._refuse("images that could not be used", str(error))
-        except Exception as error:
-            if self.context.ok():
-                self._health.count("failed actions")
-                self._trouble(type(error).__name__, f"no command: {describe(error)}")
-
-    def _answer(self, arrival: Arrival) -> None:
-        policy, instruction, started = self._policy, self._instruction, time.monotonic()
-        if policy is None:
-            self._health.count("images dropped without a policy")
-        elif not instruction.text.strip():
-            self._refuse(
-                "images dropped without an instruction", "no instruction: publish one on the topic instruction"
+    def _announce_dry_run(self) -> None:
+        if self._stream.settings.dry_run:
+            self.get_logger().warning(
+                "dry_run is on: commands are marked and delta_twist is not sent, so the arm does not move. When "
+                "you have seen that they make sense: ros2 param set /specvla dry_run false"
             )
-        elif self._is_fresh(arrival):
-            action = self._act(policy, arrival, instruction)
-            self._deliver(action, policy.thresholds, arrival, instruction, started)
-
-    def _act(self, policy: Policy, arrival: Arrival, instruction: Instruction) -> Action:
-        message = arrival.message
-        image = compressed_to_rgb(message) if isinstance(message, CompressedImage) else image_to_rgb(message)
-        if instruction.number != self._episode:
-            policy.reset()
-            self._episode = instruction.number
-        policy.thresholds = self._thresholds
-        return policy.act(image, instruction.text)
-
-    def _deliver(
-        self, action: Action, thresholds: Thresholds, arrival: Arrival, instruction: Instruction, started: float
-    ) -> None:
-        """Publish an action unless it is not finite, has become stale, or answers an earlier instruction."""
-        if not np.isfinite(action.values).all():
-            self._health.count("actions that were not finite")
-            self._trouble("not finite", f"no command: the action is not finite: {action.values.tolist()}")
-            return
-        if instruction is not self._instruction:
-            self._health.count("actions for an instruction that had changed")
-            return
-        if not self._is_fresh(arrival) or not self.context.ok():
-            return
-        self._sequence += 1
-        header = arrival.message.header
-        self._commands.publish(self._command(action, thresholds, header))
-        self._twists.publish(self._twist(action))
-        finished = time.monotonic()
-        latency_ms = 1e3 * (finished - arrival.seconds)
-        self._health.action_published(latency_ms, action.stats.accept_length)
-        self._stats.publish(stats_message(action, header, 1e3 * (started - arrival.seconds), latency_ms))
-
-    def _is_fresh(self, arrival: Arrival) -> bool:
-        limit = self._values["max_image_age"]
-        stamp = Time.from_msg(arrival.message.header.stamp, clock_type=self.get_clock().clock_type)
-        age = (self.get_clock().now() - stamp).nanoseconds / 1e9
-        if limit == 0.0 or abs(age) <= limit:
-            return True
-        self._refuse(
-            "stale images",
-            f"stale image: its stamp is {age:.3f} s old, {time.monotonic() - arrival.seconds:.3f} s of it in this "
-            f"node; the limit max_image_age is {limit} s: raise it for a slow model, else check the camera's clock and "
-            "that use_sim_time is the same everywhere",
-        )
-        return False
-
-    def _command(self, action: Action, thresholds: Thresholds, header: Any) -> EndEffectorCommand:
-        command = EndEffectorCommand(header=header, sequence=self._sequence, gripper=float(action.values[6]))
-        position, rotation = command.delta_position, command.delta_rotation
-        position.x, position.y, position.z = map(float, action.values[:3])
-        rotation.x, rotation.y, rotation.z = map(float, action.values[3:6])
-        command.tokens = list(action.tokens)
-        command.thresholds = list(thresholds)
-        return command
-
-    def _twist(self, action: Action) -> TwistStamped:
-        twist = TwistStamped()
-        # A servo controller counts its time-out from this stamp, so it is the command's time, not the image's.
-        twist.header.stamp = self.get_clock().now().to_msg()
-        twist.header.frame_id = self._values["twist_frame"]
-        linear, angular = twist.twist.linear, twist.twist.angular
-        linear.x, linear.y, linear.z = (float(v) * self._values["linear_scale"] for v in action.values[:3])
-        angular.x, angular.y, angular.z = (float(v) * self._values["angular_scale"] for v in action.values[3:6])
-        return twist
-
-    def _refuse(self, kind: str, sentence: str) -> None:
-        """An input that gives no command."""
-        self._health.count(kind)
-        self._health.say(WARN, sentence)
-        if self._throttle.is_due(kind):
-            self.get_logger().warning(sentence)
-
-    def _trouble(self, kind: str, sentence: str) -> None:
-        """Something is broken."""
-        self._health.say(ERROR, sentence)
-        if self._throttle.is_due(kind):
-            self.get_logger().error(sentence)
-
-
-def stats_message(action: Action, header: Any, queue_ms: float, total_ms: float) -> DecodeStats:
-    """An action's statistics as a message."""
-    stats, times = action.stats, action.stats.milliseconds
-    return DecodeStats(
-        header=header,
-        tokens=list(action.tokens),
-        deviations=list(stats.deviations),
-        accepted=list(stats.accepted),
-        rounds=stats.rounds,
-        target_forwards=stats.forwards,
-        prepare_ms=times.get("prepare", 0.0),
-        vision_ms=times.get("vision", 0.0),
-        prefill_ms=times.get("prefill", 0.0),
-        draft_ms=times.get("draft", 0.0),
-        verify_ms=times.get("verify", 0.0),
-        decode_ms=times.get("total", 0.0),
-        queue_ms=queue_ms,
-        total_ms=total_ms,
-    )
-
-
-def describe(error: Exception) -> str:
-    """Our own errors are sentences; another's type is worth knowing."""
-    return str(error) if isinstance(error, SpecVLAError) else f"{type(error).__name__}: {error}"
-
-
-def load_from_parameters(values: dict[str, Any]) -> Policy:
-    """The policy that the parameters ask for."""
-    if values["policy"] == "fake":
-        from specvla_ros.fake_policy import FakePolicy
-
-        return FakePolicy()
-    import torch
-
-    from specvla_ros.runtime import load_policy
-    from specvla_ros.speculative.build import TreeConfig
-
-    torch.set_num_threads(values["cpu_threads"])
-    return load_policy(
-        values["checkpoint"] or None,
-        draft=values["draft"],
-        device=values["device"],
-        dtype=values["dtype"],
-        unnorm_key=values["unnorm_key"] or None,
-        preparation=values["image_preparation"],
-        tree=TreeConfig(
-            values["tree_nodes"], values["tree_depth"], values["tree_top_k"], legacy=values["legacy_draft"]
-        ),
-    )
 
 
 def main(args: Sequence[str] | None = None, load: LoadPolicy = load_from_parameters) -> None:
     """Run the node until it is told to stop."""
-    run_node("specvla", lambda: PolicyNode(load), rclpy.spin, args)
+    run_node("specvla", lambda: PolicyNode(load), rclpy.spin, args, speaks_last=True)
 
 
 if __name__ == "__main__":

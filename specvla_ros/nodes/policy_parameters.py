@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.nodes.parameters import ParameterSpec
+from specvla_ros.nodes.safety import AXES, POSITION_AXES
 from specvla_ros.policy import ACTION_DIMENSIONS, ACTION_LENGTH, MAX_THRESHOLD, Thresholds, expand_thresholds
 
 FOLLOW = -1
@@ -69,8 +70,75 @@ PARAMETERS = (
         1.0,
         "an image older than so many seconds by its stamp gives no command; 0 switches the check off",
         range=(0.0, 3600.0),
+        live=True,
     ),
-    ParameterSpec("twist_frame", "base_link", "frame_id of delta_twist"),
+    ParameterSpec(
+        "max_instruction_age",
+        0.0,
+        "an instruction that came more than so many seconds ago moves nothing; 0 switches the check off",
+        range=(0.0, 86400.0),
+        live=True,
+    ),
+    ParameterSpec(
+        "command_rate", 30.0, "the last command is repeated so many times a second while it holds", range=(20.0, 50.0)
+    ),
+    ParameterSpec(
+        "hold_time",
+        0.5,
+        "seconds after its image's stamp that a command is repeated; then one command without motion, then nothing",
+        range=(0.0, 10.0),
+        live=True,
+    ),
+    ParameterSpec("dry_run", False, "mark every command as one that moves nothing, and send no delta_twist", live=True),
+    ParameterSpec(
+        "autostart", True, "configure and activate at the start; false: wait for a lifecycle manager or ros2 lifecycle"
+    ),
+    ParameterSpec(
+        "speed_limits",
+        [1.0] * AXES,
+        "largest magnitude of x, y, z, roll, pitch, yaw of a command, in the action's units",
+        range=(0.0, 1000.0),
+        live=True,
+    ),
+    ParameterSpec(
+        "change_limits",
+        [2.0] * AXES,
+        "largest change of x, y, z, roll, pitch, yaw from one command to the next, in the action's units",
+        range=(0.0, 2000.0),
+        live=True,
+    ),
+    ParameterSpec(
+        "workspace_low",
+        [-10.0] * POSITION_AXES,
+        "lowest x, y, z of the hand in metres, in the frame of the topic ee_pose",
+        range=(-1000.0, 1000.0),
+        live=True,
+    ),
+    ParameterSpec(
+        "workspace_high",
+        [10.0] * POSITION_AXES,
+        "highest x, y, z of the hand in metres, in the frame of the topic ee_pose",
+        range=(-1000.0, 1000.0),
+        live=True,
+    ),
+    ParameterSpec(
+        "position_scale", 1.0, "metres that one unit of delta_position moves the hand", range=(0.0001, 100.0)
+    ),
+    ParameterSpec(
+        "max_pose_age",
+        0.5,
+        "a hand whose ee_pose came once and is older than so many seconds by its stamp does not move",
+        range=(0.01, 60.0),
+        live=True,
+    ),
+    ParameterSpec(
+        "gripper_decisions",
+        1,
+        "so many actions in a row must say so before the gripper opens or closes; 1: each is believed",
+        range=(1, 20),
+        live=True,
+    ),
+    ParameterSpec("twist_frame", "base_link", "frame_id of delta_twist, and of ee_pose"),
     ParameterSpec("linear_scale", 1.0, "m/s in delta_twist for one unit of delta_position", range=(0.0, 100.0)),
     ParameterSpec("angular_scale", 1.0, "rad/s in delta_twist for one unit of delta_rotation", range=(0.0, 100.0)),
 )

@@ -10,5 +10,11 @@ IMAGE = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """Who starts late still gets the last message: what to do, where the episode stands."""
 
+POSE = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""The newest only, from whoever publishes it, reliable or not."""
+
 COMMAND = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+EVERY_COMMAND = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+"""For a subscriber to whom a repetition must not hide the command before it."""
+
 STATS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import rclpy
 from rclpy.node import Node
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from specvla_ros.errors import BagError
 from specvla_ros.msg import EndEffectorCommand, EpisodeStatus
@@ -44,11 +44,12 @@ class ReplayNode(Node):
                 f"bag {folder} holds {len(self._commands)} commands and no complete episode; record one again"
             )
         self._played = 0
-        self._image: Image | None = None
+        self._image: Image | CompressedImage | None = None
         self._status: EpisodeStatus | None = None
         self._publisher = self.create_publisher(EndEffectorCommand, "ee_command", qos.COMMAND)
         self._statuses = self.create_subscription(EpisodeStatus, "episode_status", self._on_status, qos.LATCHED)
         self.create_subscription(Image, "image", self._on_image, qos.IMAGE)
+        self.create_subscription(CompressedImage, "image/compressed", self._on_image, qos.IMAGE)
 
     def run(self) -> None:
         """Answer images until the bridge says that its episode is over."""
@@ -73,7 +74,7 @@ class ReplayNode(Node):
         self._status = status
         self._answer()
 
-    def _on_image(self, image: Image) -> None:
+    def _on_image(self, image: Image | CompressedImage) -> None:
         self._image = image
         self._answer()
 

@@ -14,19 +14,36 @@ from rclpy._rclpy_pybind11 import RCLError
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 
 from specvla_ros.errors import SpecVLAError
 
 N = TypeVar("N", bound=Node)
 
 
-def run_node(name: str, build: Callable[[], N], work: Callable[[N], object], args: Sequence[str] | None) -> None:
+def run_node(
+    name: str,
+    build: Callable[[], N],
+    work: Callable[[N], object],
+    args: Sequence[str] | None,
+    speaks_last: bool = False,
+) -> None:
     """Build a node and let `work` run until it returns or the process is told to stop.
 
     An error in a parameter or a file ends the process with one sentence and exit code 1; Ctrl-C and SIGTERM end it
     with 0.
+
+    Args:
+        speaks_last: the node's `close` still has something to publish. rclpy's own handlers would have taken its
+            context away by then; so the two signals only interrupt `work`, at its next callback at the latest.
     """
-    rclpy.init(args=list(args) if args is not None else None)
+    arguments = list(args) if args is not None else None
+    if speaks_last:
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
+    else:
+        rclpy.init(args=arguments)
     node = None
     failed = stuck = False
     try:
@@ -44,6 +61,8 @@ def run_node(name: str, build: Callable[[], N], work: Callable[[N], object], arg
     finally:
         # A terminal and ros2 launch both pass Ctrl-C on; the second must not interrupt the end.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if speaks_last:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if node is not None:
             close = getattr(node, "close", None)
             if close:

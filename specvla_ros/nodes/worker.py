@@ -21,11 +21,16 @@ class NewestWorker(Generic[T]):
         self._condition = threading.Condition()
         self._item: T | None = None
         self._stopped = False
+        self._set_up = threading.Event()
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
+
+    def wait_until_set_up(self, timeout: float) -> bool:
+        """Whether `setup` has returned, after at most `timeout` seconds."""
+        return self._set_up.wait(timeout)
 
     def submit(self, item: T) -> bool:
         """Leave an item to be worked on next; True when it took the place of one that still waited."""
@@ -46,6 +51,7 @@ class NewestWorker(Generic[T]):
 
     def _run(self) -> None:
         self._setup()
+        self._set_up.set()
         while (item := self._take()) is not None:
             self._work(item)
 

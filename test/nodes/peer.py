@@ -12,15 +12,17 @@ from typing import Any
 
 import numpy as np
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import TwistStamped
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import PoseStamped, TwistStamped
+from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
 from sensor_msgs.msg import Image
-from std_msgs.msg import String
+from std_msgs.msg import Bool, String
+from std_srvs.srv import SetBool
 
 from specvla_ros.msg import DecodeStats, EndEffectorCommand
 from specvla_ros.nodes import qos
@@ -37,11 +39,18 @@ class Peer(Node):
         super().__init__("peer")
         self.images = self.create_publisher(Image, "image", qos.IMAGE)
         self.instructions = self.create_publisher(String, "instruction", qos.LATCHED)
-        self.received: dict[str, list[Any]] = {"command": [], "twist": [], "stats": [], "diagnostics": []}
-        self.create_subscription(EndEffectorCommand, "ee_command", self.received["command"].append, qos.COMMAND)
+        self.estops = self.create_publisher(Bool, "estop", qos.LATCHED)
+        self.poses = self.create_publisher(PoseStamped, "ee_pose", qos.POSE)
+        kinds = ("command", "twist", "stats", "diagnostics", "status")
+        self.received: dict[str, list[Any]] = {kind: [] for kind in kinds}
+        self.create_subscription(EndEffectorCommand, "ee_command", self.received["command"].append, qos.EVERY_COMMAND)
         self.create_subscription(TwistStamped, "delta_twist", self.received["twist"].append, qos.COMMAND)
         self.create_subscription(DecodeStats, "decode_stats", self.received["stats"].append, qos.STATS)
         self.create_subscription(DiagnosticArray, "/diagnostics", self.received["diagnostics"].append, qos.STATS)
+        self.create_subscription(DiagnosticStatus, "specvla/status", self.received["status"].append, qos.LATCHED)
+        self.enabling = self.create_client(SetBool, "specvla/enable")
+        self.changing = self.create_client(ChangeState, "specvla/change_state")
+        self.asking = self.create_client(GetState, "specvla/get_state")
         self.parameter_client = AsyncParameterClient(self, "specvla")
 
     def send(self, brightness: int = 128, *, age: float = 0.0, message: Image | None = None) -> Image:
@@ -54,6 +63,28 @@ class Peer(Node):
 
     def instruct(self, text: str = "pick up the bowl") -> None:
         self.instructions.publish(String(data=text))
+
+    def call(self, client: Any, request: Any) -> Any:
+        """The answer of a service."""
+        assert client.wait_for_service(PATIENCE)
+        future = client.call_async(request)
+        wait_until(future.done)
+        return future.result()
+
+    def enable(self, value: bool) -> SetBool.Response:
+        """Call ~/enable."""
+        return self.call(self.enabling, SetBool.Request(data=value))
+
+    def change_state(self, label: str) -> bool:
+        """Ask for a lifecycle transition by its label; whether it succeeded."""
+        request = ChangeState.Request()
+        request.transition.label = label
+        return bool(self.call(self.changing, request).success)
+
+    @property
+    def state(self) -> str:
+        """The lifecycle state."""
+        return str(self.call(self.asking, GetState.Request()).current_state.label)
 
     def set_parameters(self, **values: Any) -> list[SetParametersResult]:
         """Set the policy node's parameters by its service, from this process."""
@@ -74,6 +105,25 @@ class Peer(Node):
             self.images.publish(image)
         raise AssertionError("no command came")
 
+    def moving(self, brightness: int = 255) -> EndEffectorCommand:
+        """Send images until the arm moves; the command that moves it."""
+        command = self.command_for(self.send(brightness))
+        assert is_moving(command)
+        return command
+
+    def wait_for_rest(self) -> EndEffectorCommand:
+        """The stop after the last command that moved."""
+        wait_until(lambda: not is_moving(self.received["command"][-1]), lambda: "a command without motion")
+        return self.received["command"][-1]
+
+    def status(self, part: str) -> str:
+        """Wait for a sentence on ~/status that holds `part`."""
+        wait_until(
+            lambda: any(part in status.message for status in self.received["status"]),
+            lambda: f"{part!r} in {[status.message for status in self.received['status']]}",
+        )
+        return next(status.message for status in reversed(self.received["status"]) if part in status.message)
+
     def diagnosis(self, part: str, provoke: Callable[[], object] = lambda: None) -> str:
         """Wait for diagnostics whose sentence holds `part`, doing `provoke` again and again; the sentence."""
 
@@ -87,6 +137,12 @@ class Peer(Node):
 
         wait_until(found, lambda: f"{part!r} in {sentences()}")
         return next(sentence for sentence in reversed(sentences()) if part in sentence)
+
+
+def is_moving(command: EndEffectorCommand) -> bool:
+    """Whether any axis of a command moves."""
+    position, rotation = command.delta_position, command.delta_rotation
+    return any((position.x, position.y, position.z, rotation.x, rotation.y, rotation.z))
 
 
 def wait_until(condition: Callable[[], bool], what: Callable[[], str] = lambda: "the condition") -> None:

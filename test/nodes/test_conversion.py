@@ -9,7 +9,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from specvla_ros.errors import ImageError
 from specvla_ros.nodes import conversion
-from specvla_ros.nodes.conversion import CHANNELS, compressed_to_rgb, image_to_rgb, rgb_to_image
+from specvla_ros.nodes.conversion import CHANNELS, compressed_to_rgb, image_to_rgb, rgb_to_compressed, rgb_to_image
 
 needs_cv_bridge = pytest.mark.skipif(
     conversion.CvBridge is None, reason="cv_bridge is in no package registry; it comes with a ROS 2 installation"
@@ -89,3 +89,11 @@ def test_a_compressed_image_is_decoded_to_rgb(ending: str) -> None:
 def test_compressed_data_that_is_no_picture_is_refused(data: bytes) -> None:
     with pytest.raises(ImageError, match="cannot be decoded; expected JPEG or PNG"):
         compressed_to_rgb(CompressedImage(format="jpeg", data=data))
+
+
+def test_a_compressed_picture_comes_back_nearly_as_it_was_and_smaller_with_less_quality() -> None:
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[:, :, 0], picture[:, 32:, 2] = np.arange(64) * 4, 200
+    fine, coarse = rgb_to_compressed(picture, 95), rgb_to_compressed(picture, 20)
+    assert np.abs(compressed_to_rgb(fine).astype(int) - picture).mean() < 6.0
+    assert fine.format == "jpeg" and len(coarse.data) < len(fine.data)

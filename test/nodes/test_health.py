@@ -24,7 +24,7 @@ def values_of(subject: Health, **extra: str) -> dict[str, str]:
 def test_percentiles_accept_length_counts_and_extras_are_reported() -> None:
     subject = Health("loading")
     for latency in range(1, 102):
-        subject.action_published(float(latency), 3.5)
+        subject.action_published(float(latency), 3.5, 1)
     subject.count("stale images")
     values = values_of(subject, draft="hold")
     assert values["latency p50 [ms]"] == "51.0" and values["latency p95 [ms]"] == "96.0"
@@ -35,9 +35,9 @@ def test_percentiles_accept_length_counts_and_extras_are_reported() -> None:
 def test_the_level_follows_what_happened_last() -> None:
     subject = Health("loading")
     assert (status_of(subject).level, status_of(subject).message) == (WARN, "loading")
-    subject.action_published(1.0, 1.0)
+    subject.action_published(1.0, 1.0, 6)
     assert (status_of(subject).level, status_of(subject).message) == (OK, "publishing commands")
-    subject.say(ERROR, "no command: broken")
+    subject.say(ERROR, "no command: broken", "broken")
     assert (status_of(subject).level, status_of(subject).message) == (ERROR, "no command: broken")
 
 
@@ -48,7 +48,7 @@ def test_a_camera_that_falls_silent_is_a_warning(monkeypatch: pytest.MonkeyPatch
     subject.image_arrived()
     now += 0.5
     subject.image_arrived()
-    subject.action_published(1.0, 1.0)
+    subject.action_published(1.0, 1.0, 6)
     assert status_of(subject).level == OK and values_of(subject)["image rate [Hz]"] == "2.0"
     now += 3.0
     assert status_of(subject).level == WARN and status_of(subject).message == "no image for 3 s"

@@ -1,0 +1,198 @@
+"""What the arm is told: a new command at once, repeated while it holds, then at rest."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from geometry_msgs.msg import PoseStamped, TwistStamped
+from rclpy.time import Time
+
+from specvla_ros.msg import EndEffectorCommand
+from specvla_ros.nodes.gate import Gate
+from specvla_ros.nodes.messages import nanoseconds, set_motion, twist_message
+from specvla_ros.nodes.safety import AT_REST, Gripper, Values, debounce, keep_in_box, limit_change, limit_speed
+from specvla_ros.nodes.settings import Settings
+from specvla_ros.policy import ACTION_LENGTH, Action, Thresholds
+
+
+class Publisher(Protocol):
+    """What the stream needs of a publisher."""
+
+    def publish(self, message: Any, /) -> None: ...
+
+
+class CommandStream:
+    """The last door before the topics: whatever thread sends, nothing moves once the gate has closed.
+
+    Args:
+        now: nanoseconds of the ROS clock.
+        commands, twists: of EndEffectorCommand and TwistStamped.
+        count: counts events by name for the diagnostics.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], int],
+        commands: Publisher,
+        twists: Publisher,
+        settings: Settings,
+        count: Callable[[str], None],
+    ) -> None:
+        self._lock = threading.RLock()
+        self._now = now
+        self._commands = commands
+        self._twists = twists
+        self._settings = settings
+        self._count = count
+        self._gate = Gate()
+        self._episode = 0
+        self._last: EndEffectorCommand | None = None
+        self._wanted: Values | None = None
+        """The motion that holds, as it was before speed limit and box; None: nothing holds."""
+        self._motion = AT_REST
+        """What went out last."""
+        self._gripper: Gripper | None = None
+        self._pose: PoseStamped | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """In force from the next command on."""
+        return self._settings
+
+    @property
+    def gate(self) -> Gate:
+        """Whether motion may leave."""
+        return self._gate
+
+    def change_settings(self, settings: Settings) -> None:
+        """Replace all settings at once. What holds does not outlive the beginning or the end of a dry run."""
+        with self._lock:
+            if settings.dry_run != self._settings.dry_run:
+                self.rest()
+            self._settings = settings
+
+    def change_gate(self, change: Callable[[Gate], Gate]) -> str:
+        """Open or close the gate; closing it sends one command without motion. The reason why it is closed now."""
+        with self._lock:
+            was_open = not self._gate.reason
+            self._gate = change(self._gate)
+            if was_open and self._gate.reason:
+                self._stop()
+            return self._gate.reason
+
+    def pose_arrived(self, pose: PoseStamped) -> None:
+        """Where the hand is."""
+        with self._lock:
+            self._pose = pose
+
+    def send(self, action: Action, thresholds: Thresholds, header: Any, episode: int) -> bool:
+        """Publish a finite action, as far as its limits allow, and let it hold.
+
+        Args:
+            header: of the image that the action was decoded from.
+            episode: in which decoding began.
+
+        Returns:
+            False when the gate is closed or another episode has begun: nothing was published.
+        """
+        with self._lock:
+            if self._gate.reason or episode != self._episode:
+                return False
+            settings = self._settings
+            self._gripper = debounce(self._gripper, float(action.values[-1]), settings.gripper_decisions)
+            self._wanted = limit_change(action.values[:-1], self._motion, settings.change_limits)
+            sequence = self._last.sequence + 1 if self._last else 1
+            self._last = EndEffectorCommand(header=header, sequence=sequence, gripper=self._gripper.value)
+            self._last.tokens, self._last.thresholds = list(action.tokens), list(thresholds)
+            self._publish(self._allowed(self._wanted), held=False)
+            return True
+
+    def repeat(self) -> None:
+        """The timer's part: the last command again while it holds, or its end."""
+        with self._lock:
+            if self._wanted is None or self._last is None:
+                return
+            # An image from the future holds no longer than one from the past.
+            if abs(self._age(self._last)) > self._settings.hold_time:
+                self._count("commands that expired")
+                self.rest()
+            else:
+                self._count("commands repeated")
+                self._publish(self._allowed(self._wanted), held=True)
+
+    def rest(self) -> None:
+        """One command without motion if a command holds; then nothing until the next action."""
+        with self._lock:
+            if self._wanted is not None:
+                self._stop()
+
+    def begin_episode(self, episode: int) -> None:
+        """What was decoded before counts no longer."""
+        with self._lock:
+            self.rest()
+            self._episode, self._gripper = episode, None
+
+    def workspace_trouble(self) -> str:
+        """Why the box is not applied or forbids every motion; empty when it is applied."""
+        with self._lock:
+            if self._pose is None:
+                return "not applied: no ee_pose has come"
+            settings, frame = self._settings, self._pose.header.frame_id
+            if frame != settings.twist_frame:
+                return f"no motion: ee_pose is in the frame {frame!r} instead of twist_frame {settings.twist_frame!r}"
+            if not np.isfinite(self._position(self._pose)).all():
+                return "no motion: ee_pose is not finite"
+            age = self._age(self._pose)
+            if abs(age) > settings.max_pose_age:
+                return f"no motion: ee_pose is {age:.3f} s old; the limit max_pose_age is {settings.max_pose_age} s"
+            return ""
+
+    def _allowed(self, motion: Values) -> Values:
+        """What of a motion may go out now: a speed limit that was lowered and a hand that moved count at once."""
+        settings = self._settings
+        limited = limit_speed(motion, settings.speed_limits)
+        if self._pose is None:
+            return limited
+        if self.workspace_trouble():
+            return AT_REST
+        return keep_in_box(limited, self._position(self._pose), settings.workspace, settings.position_scale)
+
+    def _stop(self) -> None:
+        """No motion, the gripper as it was: an arm that was never told anything has no gripper to keep as it is."""
+        self._wanted = None
+        if self._last is None:
+            self._publish_twist(AT_REST)
+            return
+        self._last.tokens = [0] * ACTION_LENGTH
+        self._publish(AT_REST, held=True)
+
+    def _publish(self, motion: Values, held: bool) -> None:
+        assert self._last is not None
+        self._motion = motion
+        set_motion(self._last, motion)
+        self._last.held, self._last.age = held, self._age(self._last)
+        self._last.dry_run = self._settings.dry_run
+        self._commands.publish(self._last)
+        self._publish_twist(motion)
+
+    def _publish_twist(self, motion: Values) -> None:
+        settings = self._settings
+        if settings.dry_run:
+            return
+        twist: TwistStamped = twist_message(motion, settings.linear_scale, settings.angular_scale)
+        # A servo controller counts its time-out from this stamp, so it is the command's time, not the image's.
+        twist.header.stamp = Time(nanoseconds=self._now()).to_msg()
+        twist.header.frame_id = settings.twist_frame
+        self._twists.publish(twist)
+
+    def _age(self, stamped: Any) -> float:
+        """Seconds since a message's stamp."""
+        return (self._now() - nanoseconds(stamped.header.stamp)) / 1e9
+
+    @staticmethod
+    def _position(pose: PoseStamped) -> Values:
+        point = pose.pose.position
+        return np.array([point.x, point.y, point.z])

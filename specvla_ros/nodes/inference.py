@@ -1,0 +1,135 @@
+"""From an image to a command, or to a sentence that says why there is none: what the worker thread does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from rclpy.publisher import Publisher
+from sensor_msgs.msg import CompressedImage
+
+from specvla_ros.errors import ImageError
+from specvla_ros.msg import DecodeStats
+from specvla_ros.nodes.command_stream import CommandStream
+from specvla_ros.nodes.conversion import compressed_to_rgb, image_to_rgb
+from specvla_ros.nodes.health import WARN, Health
+from specvla_ros.nodes.inputs import (
+    Arrival,
+    Instruction,
+    Refusal,
+    require_frame,
+    require_fresh,
+    require_instruction,
+)
+from specvla_ros.nodes.loading import describe
+from specvla_ros.nodes.messages import nanoseconds, stats_message
+from specvla_ros.nodes.reporter import Reporter
+from specvla_ros.nodes.safety import is_finite
+from specvla_ros.policy import Action, Policy, Thresholds
+
+
+class Inference:
+    """Judges an image, decodes it, judges it again and hands the action on; no error leaves it.
+
+    Attributes:
+        policy: None while there is none.
+        instruction: replaced as a whole by the executor's thread; an episode number of its own begins an episode.
+
+    Args:
+        now: nanoseconds of the ROS clock.
+        stats: publishes DecodeStats.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], int],
+        stream: CommandStream,
+        stats: Publisher[DecodeStats],
+        health: Health,
+        reporter: Reporter,
+    ) -> None:
+        self.policy: Policy | None = None
+        self.instruction = Instruction()
+        self._now = now
+        self._stream = stream
+        self._stats = stats
+        self._health = health
+        self._reporter = reporter
+        self._episode = 0
+        self._frame = ""
+
+    def begin_episode(self, text: str, received: int) -> None:
+        """What is in force and what is being decoded counts no longer.
+
+        Args:
+            received: when the instruction came, in nanoseconds of the ROS clock.
+        """
+        self.instruction = Instruction(text, self.instruction.episode + 1, received)
+        self._stream.begin_episode(self.instruction.episode)
+
+    def work(self, arrival: Arrival) -> None:
+        """One image."""
+        try:
+            self._answer(arrival)
+        except Refusal as refusal:
+            self._reporter.refuse(refusal.kind, str(refusal))
+        except ImageError as error:
+            self._reporter.refuse("images that could not be used", str(error))
+        except Exception as error:
+            self._health.count("failed actions")
+            self._reporter.trouble(type(error).__name__, f"no command: {describe(error)}")
+
+    def _answer(self, arrival: Arrival) -> None:
+        policy, instruction, started = self.policy, self.instruction, time.monotonic()
+        if policy is None:
+            return
+        self._health.image_aged(self._age(arrival))
+        self._require_fit(arrival, instruction)
+        action = self._act(policy, arrival, instruction)
+        if not is_finite(action.values):
+            self._health.count("actions that were not finite")
+            self._reporter.trouble("not finite", f"no command: the action is not finite: {action.values.tolist()}")
+            return
+        # Decoding took its time: what was fit before it may not be any longer.
+        self._require_fit(arrival, instruction)
+        self._deliver(action, policy.thresholds, arrival, instruction, started)
+
+    def _require_fit(self, arrival: Arrival, instruction: Instruction) -> None:
+        settings = self._stream.settings
+        if reason := self._stream.gate.reason:
+            raise Refusal("images dropped while nothing may move", reason)
+        require_instruction(instruction, self._now(), settings.max_instruction_age)
+        require_fresh(self._age(arrival), time.monotonic() - arrival.seconds, settings.max_image_age)
+        if instruction.episode == self._episode:
+            require_frame(arrival.message.header.frame_id, self._frame)
+
+    def _act(self, policy: Policy, arrival: Arrival, instruction: Instruction) -> Action:
+        message = arrival.message
+        image = compressed_to_rgb(message) if isinstance(message, CompressedImage) else image_to_rgb(message)
+        if instruction.episode != self._episode:
+            policy.reset()
+            self._episode, self._frame = instruction.episode, message.header.frame_id
+        policy.thresholds = self._stream.settings.thresholds
+        return policy.act(image, instruction.text)
+
+    def _deliver(
+        self, action: Action, thresholds: Thresholds, arrival: Arrival, instruction: Instruction, started: float
+    ) -> None:
+        header = arrival.message.header
+        if not self._stream.send(action, thresholds, header, instruction.episode):
+            self._health.count("actions that came too late")
+            return
+        latency_ms = 1e3 * (time.monotonic() - arrival.seconds)
+        if self._age(arrival) > self._stream.settings.hold_time:
+            self._health.count("overruns: actions decoded after hold_time")
+        self._health.action_published(latency_ms, action.stats.accept_length, action.stats.rounds)
+        if (trouble := self._stream.workspace_trouble()).startswith("no motion"):
+            self._reporter.refuse("commands kept at rest without a pose", trouble)
+        elif self._stream.settings.dry_run:
+            self._reporter.say(WARN, "dry run", "dry run: commands are published, marked, and nothing moves by them")
+        self._reporter.publish_status()
+        self._stats.publish(stats_message(action, header, 1e3 * (started - arrival.seconds), latency_ms))
+
+    def _age(self, arrival: Arrival) -> float:
+        """Seconds since an image's stamp."""
+        return (self._now() - nanoseconds(arrival.message.header.stamp)) / 1e9

@@ -1,0 +1,67 @@
+"""The policy that the parameters ask for, from nothing to warm, and the GPU memory it takes."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from typing import Any
+
+import numpy as np
+
+from specvla_ros.errors import SpecVLAError
+from specvla_ros.policy import Policy
+
+WARM_UP_SIZE = 256
+"""Height and width in pixels of the grey image that warms a policy up."""
+
+
+def load_from_parameters(values: dict[str, Any]) -> Policy:
+    """Load the policy and decode one action with it: the first takes longer, and may find that memory is short."""
+    if values["policy"] == "fake":
+        from specvla_ros.fake_policy import FakePolicy
+
+        return FakePolicy()
+    import torch
+
+    from specvla_ros.runtime import load_policy
+    from specvla_ros.speculative.build import TreeConfig
+
+    torch.set_num_threads(values["cpu_threads"])
+    policy = load_policy(
+        values["checkpoint"] or None,
+        draft=values["draft"],
+        device=values["device"],
+        dtype=values["dtype"],
+        unnorm_key=values["unnorm_key"] or None,
+        preparation=values["image_preparation"],
+        tree=TreeConfig(
+            values["tree_nodes"], values["tree_depth"], values["tree_top_k"], legacy=values["legacy_draft"]
+        ),
+    )
+    policy.act(np.full((WARM_UP_SIZE, WARM_UP_SIZE, 3), 128, np.uint8), "warm up")
+    policy.reset()
+    return policy
+
+
+def free_memory() -> None:
+    """Give back what a policy that nobody holds any longer took; torch would keep its GPU memory for the next."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def gpu_memory() -> dict[str, str]:
+    """GPU memory in use and reserved by this process, for the diagnostics; empty without a GPU in use."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return {}
+    return {
+        "GPU memory in use [MiB]": f"{torch.cuda.memory_allocated() / 2**20:.0f}",
+        "GPU memory reserved [MiB]": f"{torch.cuda.memory_reserved() / 2**20:.0f}",
+    }
+
+
+def describe(error: Exception) -> str:
+    """Our own errors are sentences; another's type is worth knowing."""
+    return str(error) if isinstance(error, SpecVLAError) else f"{type(error).__name__}: {error}"

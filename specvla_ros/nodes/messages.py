@@ -1,0 +1,52 @@
+"""Actions as the messages that leave the policy node, and the time of those that reach it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from geometry_msgs.msg import TwistStamped
+
+from specvla_ros.msg import DecodeStats, EndEffectorCommand
+from specvla_ros.nodes.safety import Values
+from specvla_ros.policy import Action
+
+
+def nanoseconds(stamp: Any) -> int:
+    """A builtin_interfaces/Time as one number."""
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def set_motion(command: EndEffectorCommand, motion: Values) -> None:
+    """Write (6,) into a command."""
+    position, rotation = command.delta_position, command.delta_rotation
+    position.x, position.y, position.z, rotation.x, rotation.y, rotation.z = map(float, motion)
+
+
+def twist_message(motion: Values, linear_scale: float, angular_scale: float) -> TwistStamped:
+    """(6,) as a twist in m/s and rad/s, its header left empty."""
+    twist = TwistStamped()
+    linear, angular = twist.twist.linear, twist.twist.angular
+    linear.x, linear.y, linear.z = (float(value) * linear_scale for value in motion[:3])
+    angular.x, angular.y, angular.z = (float(value) * angular_scale for value in motion[3:])
+    return twist
+
+
+def stats_message(action: Action, header: Any, queue_ms: float, total_ms: float) -> DecodeStats:
+    """An action's statistics as a message."""
+    stats, times = action.stats, action.stats.milliseconds
+    return DecodeStats(
+        header=header,
+        tokens=list(action.tokens),
+        deviations=list(stats.deviations),
+        accepted=list(stats.accepted),
+        rounds=stats.rounds,
+        target_forwards=stats.forwards,
+        prepare_ms=times.get("prepare", 0.0),
+        vision_ms=times.get("vision", 0.0),
+        prefill_ms=times.get("prefill", 0.0),
+        draft_ms=times.get("draft", 0.0),
+        verify_ms=times.get("verify", 0.0),
+        decode_ms=times.get("total", 0.0),
+        queue_ms=queue_ms,
+        total_ms=total_ms,
+    )

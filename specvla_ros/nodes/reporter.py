@@ -1,0 +1,65 @@
+"""What the node says about itself: the log, the diagnostics' sentence and the status topic, from one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.impl.rcutils_logger import RcutilsLogger
+from rclpy.publisher import Publisher
+
+from specvla_ros.nodes.health import ERROR, WARN, Health
+from specvla_ros.nodes.throttle import Throttle
+
+WARNING_PERIOD = 5.0
+"""Seconds between two log lines about the same kind of trouble."""
+
+
+class Reporter:
+    """Whatever is wrong brings the arm to rest before a word is said; any thread may call it.
+
+    Args:
+        statuses: publishes DiagnosticStatus, one for each change of kind.
+        rest: brings the arm to rest.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        health: Health,
+        logger: RcutilsLogger,
+        statuses: Publisher[DiagnosticStatus],
+        rest: Callable[[], None],
+    ) -> None:
+        self._name = name
+        self._health = health
+        self._logger = logger
+        self._statuses = statuses
+        self._rest = rest
+        self._throttle = Throttle(WARNING_PERIOD)
+
+    def say(self, level: bytes, kind: str, sentence: str) -> None:
+        """What the node does now, or why it does nothing."""
+        self._health.say(level, sentence, kind)
+        self.publish_status()
+
+    def refuse(self, kind: str, sentence: str) -> None:
+        """An input that gives no command."""
+        self._rest()
+        self._health.count(kind)
+        self.say(WARN, kind, sentence)
+        if self._throttle.is_due(kind):
+            self._logger.warning(sentence)
+
+    def trouble(self, kind: str, sentence: str) -> None:
+        """Something is broken."""
+        self._rest()
+        self.say(ERROR, kind, sentence)
+        if self._throttle.is_due(kind):
+            self._logger.error(sentence)
+
+    def publish_status(self) -> None:
+        """When it is another one than before."""
+        status = self._health.changed_status(self._name)
+        if status is not None:
+            self._statuses.publish(status)

@@ -1,0 +1,268 @@
+"""What leaves the node, moment by moment, without a node around it: clock and publishers are stand-ins."""
+
+from __future__ import annotations
+
+import copy
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from geometry_msgs.msg import PoseStamped
+from hypothesis import given
+from hypothesis import strategies as st
+from std_msgs.msg import Header
+
+from specvla_ros.errors import ConfigurationError
+from specvla_ros.nodes.clock_watch import STANDSTILL, ClockWatch
+from specvla_ros.nodes.command_stream import CommandStream
+from specvla_ros.nodes.policy_parameters import PARAMETERS
+from specvla_ros.nodes.settings import Settings
+from specvla_ros.policy import Action, DecodeStats
+
+MILLISECOND = 1_000_000
+START = 1_000_000 * MILLISECOND
+
+
+class Log:
+    """A publisher that keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+
+    def publish(self, message: Any) -> None:
+        self.messages.append(copy.deepcopy(message))
+
+
+class Bench:
+    """A stream that is active, its clock in the test's hand."""
+
+    def __init__(self, **values: Any) -> None:
+        self.values = {spec.name: spec.default for spec in PARAMETERS} | {"hold_time": 0.2} | values
+        self.now = START
+        self.commands, self.twists, self.counts = Log(), Log(), []
+        self.stream = CommandStream(
+            lambda: self.now, self.commands, self.twists, Settings.from_values(self.values), self.counts.append
+        )
+        self.stream.change_gate(lambda gate: gate.with_active(True))
+
+    def send(self, *motion: float, gripper: float = 1.0, age: int = 0, episode: int = 0) -> bool:
+        """Send an action for an image that is `age` milliseconds old."""
+        header, values = Header(), np.array([*motion, *[0.0] * (6 - len(motion)), gripper])
+        header.stamp.sec, header.stamp.nanosec = divmod(self.now - age * MILLISECOND, 1_000_000_000)
+        action = Action(values, (1, 2, 3, 4, 5, 6, 7), DecodeStats((5,), 2, (0,) * 7))
+        return self.stream.send(action, (0,) * 7, header, episode)
+
+    def wait(self, milliseconds: int) -> None:
+        """Time goes by, then the timer fires."""
+        self.now += milliseconds * MILLISECOND
+        self.stream.repeat()
+
+    def change(self, **values: Any) -> None:
+        self.values |= values
+        self.stream.change_settings(Settings.from_values(self.values))
+
+    def pose(self, x: float, frame: str = "base_link", age: int = 0) -> None:
+        pose = PoseStamped()
+        pose.header.frame_id, pose.pose.position.x = frame, x
+        pose.header.stamp.sec, pose.header.stamp.nanosec = divmod(self.now - age * MILLISECOND, 1_000_000_000)
+        self.stream.pose_arrived(pose)
+
+    @property
+    def last(self) -> Any:
+        return self.commands.messages[-1]
+
+    @property
+    def speeds(self) -> list[float]:
+        return [command.delta_position.x for command in self.commands.messages]
+
+
+def test_a_command_is_repeated_until_its_image_is_too_old_then_comes_to_rest_once() -> None:
+    bench = Bench()
+    assert bench.send(0.5, age=40)
+    for _ in range(9):
+        bench.wait(40)
+    assert bench.speeds == [0.5] * 5 + [0.0], "new, 40, 80, 120 and 160 ms after it; then the stop; then nothing"
+    assert [command.held for command in bench.commands.messages] == [False] + [True] * 5
+    ages = [command.age for command in bench.commands.messages]
+    assert ages == pytest.approx([0.04, 0.08, 0.12, 0.16, 0.2, 0.24])
+    assert len({command.header.stamp.nanosec for command in bench.commands.messages}) == 1
+    assert {command.sequence for command in bench.commands.messages} == {1}
+    assert list(bench.last.tokens) == [0] * 7 and bench.last.gripper == 1.0
+    assert [twist.twist.linear.x for twist in bench.twists.messages] == bench.speeds
+    assert bench.counts.count("commands repeated") == 4 and bench.counts.count("commands that expired") == 1
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("send"), st.integers(-400, 400)),
+            st.tuples(st.just("wait"), st.integers(0, 150)),
+            st.tuples(st.just("rest"), st.just(0)),
+        ),
+        max_size=40,
+    )
+)
+def test_nothing_is_repeated_beyond_its_time_and_rest_is_said_once(events: list[tuple[str, int]]) -> None:
+    bench = Bench()
+    for event, value in events:
+        {"send": lambda v: bench.send(0.3, age=v), "wait": bench.wait, "rest": lambda _: bench.stream.rest()}[event](
+            value
+        )
+    for command, following in pairwise([*bench.commands.messages, None]):
+        moves = command.delta_position.x != 0.0
+        assert not (command.held and moves and abs(command.age) > 0.2)
+        if not moves:
+            assert command.held and (following is None or not following.held), "one stop, then nothing until an action"
+    bench.wait(1000)
+    assert not bench.speeds or bench.speeds[-1] == 0.0, "at the end it rests"
+
+
+@pytest.mark.parametrize("switch", ["with_stop", "with_enabled", "with_active"])
+def test_a_gate_that_closes_stops_at_once_and_lets_nothing_through(switch: str) -> None:
+    bench = Bench()
+    bench.send(0.5, gripper=0.0)
+    bench.stream.change_gate(lambda gate: getattr(gate, switch)(switch == "with_stop"))
+    assert bench.speeds == [0.5, 0.0] and bench.last.gripper == 0.0, "the gripper keeps what it holds"
+    assert not bench.send(0.5)
+    bench.wait(10)
+    assert bench.speeds == [0.5, 0.0] and len(bench.twists.messages) == 2
+
+
+def test_an_arm_that_was_never_told_anything_gets_a_twist_at_rest_and_no_gripper() -> None:
+    bench = Bench()
+    bench.stream.change_gate(lambda gate: gate.with_active(False))
+    assert not bench.commands.messages
+    assert [twist.twist.linear.x for twist in bench.twists.messages] == [0.0]
+
+
+def test_an_action_of_an_earlier_episode_moves_nothing() -> None:
+    bench = Bench()
+    bench.send(0.5)
+    bench.stream.begin_episode(1)
+    assert bench.speeds == [0.5, 0.0]
+    assert not bench.send(0.4, episode=0) and bench.send(0.3, episode=1)
+    assert bench.speeds == [0.5, 0.0, 0.3]
+
+
+def test_a_dry_run_marks_commands_sends_no_twist_and_neither_its_beginning_nor_its_end_moves_anything() -> None:
+    bench = Bench()
+    bench.send(0.5)
+    bench.change(dry_run=True)
+    assert bench.speeds == [0.5, 0.0] and not bench.last.dry_run, "the stop is in earnest"
+    assert bench.twists.messages[-1].twist.linear.x == 0.0
+    twists = len(bench.twists.messages)
+    bench.send(0.4)
+    bench.wait(10)
+    assert bench.last.dry_run and bench.speeds[-1] == 0.4 and len(bench.twists.messages) == twists
+    bench.change(dry_run=False)
+    bench.wait(10)
+    assert bench.last.dry_run and bench.speeds[-1] == 0.0, "what was decoded dry does not hold in earnest"
+    assert len(bench.twists.messages) == twists
+
+
+@given(
+    st.lists(st.floats(-1.0, 1.0), min_size=1, max_size=20),
+    st.floats(0.01, 1.0),
+    st.floats(0.01, 1.0),
+)
+def test_speed_and_change_of_what_goes_out_stay_within_their_limits(
+    wishes: list[float], speed: float, change: float
+) -> None:
+    bench = Bench(speed_limits=[speed] * 6, change_limits=[change] * 6)
+    for wish in wishes:
+        bench.send(wish)
+    out = np.array([0.0, *bench.speeds])
+    assert (np.abs(out) <= speed).all() and (np.abs(np.diff(out)) <= change + 1e-12).all()
+
+
+def test_a_speed_limit_that_is_lowered_counts_at_once() -> None:
+    bench = Bench(change_limits=[0.1] * 6)
+    for _ in range(10):
+        bench.send(0.9)
+    bench.change(speed_limits=[0.2] * 6)
+    bench.wait(10)
+    assert bench.speeds[-1] == 0.2, "for the command that holds"
+    bench.send(0.9)
+    assert bench.speeds[-1] == 0.2
+
+
+def test_after_a_stop_the_change_is_limited_from_rest() -> None:
+    bench = Bench(change_limits=[0.1] * 6)
+    for _ in range(3):
+        bench.send(0.9)
+    bench.stream.rest()
+    bench.send(0.9)
+    assert bench.speeds == pytest.approx([0.1, 0.2, 0.3, 0.0, 0.1])
+
+
+def test_the_box_follows_the_hand_while_a_command_is_repeated() -> None:
+    bench = Bench(workspace_low=[-1.0] * 3, workspace_high=[1.0] * 3)
+    assert "no ee_pose has come" in bench.stream.workspace_trouble()
+    bench.pose(0.3)
+    assert bench.stream.workspace_trouble() == ""
+    bench.send(0.5)
+    for x in (0.6, 0.9, 1.0, 1.2):
+        bench.pose(x)
+        bench.wait(10)
+    assert bench.speeds == pytest.approx([0.5, 0.4, 0.1, 0.0, 0.0])
+    bench.pose(1.2)
+    bench.send(-0.5)
+    assert bench.speeds[-1] == -0.5, "the way back is open"
+
+
+@pytest.mark.parametrize(
+    ("pose", "part"),
+    [
+        ({"x": 0.0, "age": 900}, "0.900 s old; the limit max_pose_age is 0.5 s"),
+        ({"x": 0.0, "frame": "camera"}, "in the frame 'camera' instead of twist_frame 'base_link'"),
+        ({"x": float("nan")}, "not finite"),
+    ],
+)
+def test_a_hand_whose_pose_cannot_be_trusted_does_not_move(pose: dict[str, Any], part: str) -> None:
+    bench = Bench()
+    bench.pose(**pose)
+    assert part in bench.stream.workspace_trouble()
+    bench.send(0.5)
+    bench.wait(10)
+    assert bench.speeds == [0.0, 0.0]
+
+
+def test_a_new_episode_believes_its_first_gripper_decision() -> None:
+    bench = Bench(gripper_decisions=2)
+    bench.send(0.1, gripper=1.0)
+    bench.send(0.1, gripper=0.0)
+    assert bench.last.gripper == 1.0
+    bench.stream.begin_episode(1)
+    bench.send(0.1, gripper=0.0, episode=1)
+    assert bench.last.gripper == 0.0
+
+
+def test_settings_that_cannot_be_are_refused_and_name_themselves() -> None:
+    bench = Bench()
+    before = bench.stream.settings
+    for values, part in [
+        ({"speed_limits": [1.0] * 5}, "speed_limits has 5 values; expected 6"),
+        ({"speed_limits": [float("nan")] * 6}, "speed_limits is nan, out of range"),
+        ({"change_limits": [-0.1] * 6}, "change_limits is -0.1, out of range"),
+        ({"workspace_low": [1.0] * 3, "workspace_high": [1.0, 2.0, 2.0]}, "is not below workspace_high"),
+        ({"hold_time": float("nan")}, "hold_time is nan"),
+    ]:
+        with pytest.raises(ConfigurationError, match=part):
+            Settings.from_values(bench.values | values)
+    assert bench.stream.settings is before
+
+
+def test_a_clock_that_goes_back_or_stands_still_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    wall = 100.0
+    monkeypatch.setattr("specvla_ros.nodes.clock_watch.time.monotonic", lambda: wall)
+    watch = ClockWatch()
+    assert [watch.went_back(now) for now in (5, 7, 7, 3, 4)] == [False, False, False, True, False]
+    wall += STANDSTILL
+    assert not watch.stands_still
+    wall += 0.1
+    assert watch.stands_still and not watch.went_back(5) and not watch.stands_still
+    wall += STANDSTILL + 0.1
+    assert watch.stands_still
+    watch.something_came()
+    assert not watch.stands_still, "a simulation that waits for its policy is not gone"

@@ -1,0 +1,40 @@
+"""The gate before the arm, in whatever order its switches are turned."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from specvla_ros.nodes.gate import Gate
+
+TURNS = st.lists(st.tuples(st.sampled_from(["with_stop", "with_enabled", "with_active"]), st.booleans()), max_size=30)
+
+
+def after(turns: list[tuple[str, bool]]) -> Gate:
+    gate = Gate()
+    for switch, value in turns:
+        gate = getattr(gate, switch)(value)
+    return gate
+
+
+@given(TURNS)
+def test_an_emergency_stop_needs_its_release_and_then_an_enabling(turns: list[tuple[str, bool]]) -> None:
+    gate = after([*turns, ("with_stop", True)])
+    assert "emergency stop" in gate.reason
+    assert "emergency stop" in gate.with_enabled(True).reason
+    assert "emergency stop" in gate.with_enabled(True).with_active(True).reason
+    released = gate.with_enabled(True).with_stop(False).with_active(True)
+    assert "not enabled" in released.reason
+    assert released.with_enabled(True).reason == ""
+
+
+@given(TURNS)
+def test_the_gate_is_open_only_if_active_enabled_and_not_stopped(turns: list[tuple[str, bool]]) -> None:
+    gate = after(turns)
+    assert (gate.reason == "") == (gate.active and gate.enabled and not gate.stopped)
+    assert not (gate.enabled and gate.stopped)
+    assert gate.with_active(False).reason != ""
+
+
+def test_a_new_node_waits_for_its_activation_alone() -> None:
+    assert "inactive" in Gate().reason and Gate().with_active(True).reason == ""

@@ -1,0 +1,40 @@
+"""The policy from the node's parameters: warm, without a trace of the warm-up, and its memory."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from specvla_ros import load_policy
+from specvla_ros.nodes.loading import free_memory, gpu_memory, load_from_parameters
+from specvla_ros.nodes.policy_parameters import PARAMETERS
+
+
+def test_a_policy_that_was_warmed_up_answers_as_a_new_one() -> None:
+    images = [np.full((64, 64, 3), brightness, np.uint8) for brightness in (40, 200)]
+    warm, new = load_from_parameters({spec.name: spec.default for spec in PARAMETERS}), load_policy(draft="hold")
+    for image in images:
+        from_warm, from_new = warm.act(image, "pick up the bowl"), new.act(image, "pick up the bowl")
+        assert from_warm.tokens == from_new.tokens
+        assert from_warm.stats.accepted == from_new.stats.accepted, "drafts have forgotten the warm-up's action"
+
+
+def test_memory_is_given_back_and_reported_where_a_gpu_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    emptied: list[bool] = []
+    cuda = SimpleNamespace(
+        is_initialized=lambda: True,
+        empty_cache=lambda: emptied.append(True),
+        memory_allocated=lambda: 5 * 2**20,
+        memory_reserved=lambda: 7 * 2**20,
+    )
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    assert gpu_memory() == {"GPU memory in use [MiB]": "5", "GPU memory reserved [MiB]": "7"}
+    free_memory()
+    assert emptied == [True]
+    cuda.is_initialized = lambda: False
+    assert gpu_memory() == {}
+    monkeypatch.delitem(sys.modules, "torch")
+    assert gpu_memory() == {}

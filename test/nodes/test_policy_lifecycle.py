@@ -1,0 +1,97 @@
+"""The policy node's life under a lifecycle manager, and by itself: as a process, over real DDS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from peer import Peer, is_moving, policy_process, running_peer, wait_until
+from rclpy.parameter import Parameter
+
+MANAGED = ("-p", "autostart:=false")
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    with running_peer() as peer:
+        yield peer
+
+
+def test_a_managed_node_waits_for_every_transition(peer: Peer) -> None:
+    with policy_process("FakePolicy()", *MANAGED, "-p", "hold_time:=10.0") as child:
+        assert peer.state == "unconfigured" and "configure loads the policy" in peer.status("unconfigured")
+        assert peer.images.get_subscription_count() == 0
+        assert peer.change_state("configure") and peer.state == "inactive"
+        assert peer.images.get_subscription_count() == 0, "an inactive node does not listen to the camera"
+        assert peer.change_state("activate") and peer.state == "active"
+        wait_until(lambda: peer.images.get_subscription_count() == 1)
+        peer.instruct()
+        peer.moving()
+        assert peer.change_state("deactivate") and peer.state == "inactive"
+        stop = peer.wait_for_rest()
+        assert stop.held
+        wait_until(lambda: peer.images.get_subscription_count() == 0)
+        assert peer.change_state("cleanup") and peer.state == "unconfigured"
+        assert "the policy was freed" in peer.status("freed")
+        assert not is_moving(peer.received["command"][-1])
+        assert peer.change_state("shutdown") and peer.state == "finalized"
+        assert child.poll() is None
+
+
+def test_a_node_that_was_deactivated_moves_again_after_its_activation(peer: Peer) -> None:
+    with policy_process():
+        wait_until(lambda: peer.images.get_subscription_count() == 1)
+        peer.instruct()
+        peer.moving()
+        assert peer.change_state("deactivate") and peer.change_state("activate")
+        wait_until(lambda: peer.images.get_subscription_count() == 1)
+        peer.moving()
+
+
+def test_a_configuration_that_fails_says_why_and_may_be_tried_again_with_other_parameters(peer: Peer) -> None:
+    with policy_process("load_from_parameters(values)", *MANAGED, "-p", "checkpoint:=/nowhere/openvla"):
+        assert not peer.change_state("configure") and peer.state == "unconfigured"
+        assert "/nowhere/openvla is not a directory" in peer.status("the policy was not loaded")
+        assert peer.set_parameters(policy="fake")[0].successful
+        assert peer.change_state("configure") and peer.state == "inactive"
+        assert "read-only while configured" in peer.set_parameters(policy="openvla")[0].reason
+
+
+def test_configuring_reports_in_the_diagnostics_while_it_loads(peer: Peer) -> None:
+    with policy_process("(__import__('time').sleep(2.5), FakePolicy())[1]", *MANAGED):
+        assert peer.change_state("configure")
+        wait_until(lambda: bool(peer.received["diagnostics"]))
+        assert any(array.status[0].message == "loading the policy" for array in peer.received["diagnostics"])
+
+
+def test_parameters_change_together_or_not_at_all(peer: Peer) -> None:
+    with policy_process():
+        wait_until(lambda: peer.images.get_subscription_count() == 1)
+        peer.instruct()
+        assert peer.parameter_client.wait_for_services(10.0)
+        for values, reason in [
+            ({"threshold": 5, "workspace_low": [20.0] * 3}, "is not below workspace_high"),
+            ({"threshold": 5, "speed_limits": [1.0]}, "speed_limits has 1 values; expected 6"),
+            ({"threshold": 5, "draft": "linear"}, "draft: read-only while configured"),
+        ]:
+            parameters = [Parameter(name, value=value) for name, value in values.items()]
+            future = peer.parameter_client.set_parameters_atomically(parameters)
+            wait_until(future.done)
+            assert not future.result().result.successful and reason in future.result().result.reason
+        assert list(peer.command_for(peer.send(10)).thresholds) == [0] * 7
+        assert peer.set_parameters(speed_limits=[0.01] * 6)[0].successful
+        assert peer.command_for(peer.send(255)).delta_position.x == pytest.approx(0.01)
+
+
+def test_the_status_is_told_once_for_each_change_and_kept_for_who_comes_late(peer: Peer) -> None:
+    with policy_process():
+        wait_until(lambda: peer.images.get_subscription_count() == 1)
+        peer.instruct()
+        for brightness in range(0, 200, 20):
+            peer.command_for(peer.send(brightness))
+        peer.status("publishing commands")
+        peer.diagnosis("stale image", lambda: peer.send(age=5.0))
+        peer.status("stale image")
+        sentences = [status.message for status in peer.received["status"]]
+    assert sentences.count("publishing commands") == 1
+    assert sum("stale image" in sentence for sentence in sentences) == 1
