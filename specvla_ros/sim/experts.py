@@ -2,7 +2,8 @@
 
 A policy that learns from them sees one picture and no history, so what an expert does must follow from where things
 are: it never waits, it closes and opens the fingers while already moving on, and each way-point gives way to the next
-by distance.
+by distance. How far the fingers are closed is a matter of a few grey pixels, so nothing depends on that: the hand rises
+as slowly as the fingers need until the object comes along, and the faster the higher that is.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ AIM, AIM_DEPTH = 0.010, 0.005
 HOVER = 0.08
 CARRY = 0.09
 """Metres above grasp and destination while far away from them."""
-CLOSING, STILL = 0.07, 5e-4
-"""The fingers, 0.078 m apart when open, hold something once they are closer than this and move less a step."""
+LIFTED = 0.015
+"""Metres above where it stood at which an object is certainly held."""
+LOST = 0.05
+"""Metres between fingertips and grasp at which it has failed."""
 RETREAT = 0.25
 """Speed, as a part of the controller's, at which the hand leaves an object that it has let go."""
 FINGER_REACH = 0.045
@@ -55,7 +58,7 @@ class Grasp:
 
 BODY = Grasp(depth=0.03)
 BOWL = Grasp(depth=0.034, rim=0.03)
-DRAWER_BOWL = Grasp(depth=0.016, rim=0.02, rise=0.05)
+DRAWER_BOWL = Grasp(depth=0.016, rim=0.02, rise=0.1)
 """The drawer's front stops the outer finger half a finger deep."""
 FINGERTIP = 0.01
 """Metres: the fingers never aim lower than this above an object's foot, so that they stay off the table."""
@@ -86,17 +89,16 @@ class PickAndPlaceExpert:
         self._side = self._freer_side()
         self._phase = Phase.APPROACH
         self._start_height = 0.0
-        self._opening = 0.0
 
     def act(self, frame: Frame) -> NDArray[np.float64]:
         """(7,) action in a policy's convention for the scene as it stands in `frame`."""
         assert frame.end_effector is not None
-        hand, opening = frame.end_effector.position, frame.end_effector.opening
-        self._advance(hand, opening)
+        hand = frame.end_effector.position
+        self._advance(hand)
         if self._phase is Phase.APPROACH:
             return _action(_towards(_approach(hand, self.grasp_point())), gripper=1.0)
         if self._phase is Phase.CLOSE:
-            return _action(np.array([0.0, 0.0, self._grasp.rise]), gripper=0.0)
+            return _action(np.array([0.0, 0.0, self._rise()]), gripper=0.0)
         if self._phase is Phase.CARRY:
             return _action(_towards(self._carry()), gripper=0.0)
         return _action(np.array([0.0, 0.0, RETREAT]), gripper=1.0)
@@ -132,23 +134,25 @@ class PickAndPlaceExpert:
             room[side] = min([CLEARANCE, *distances])
         return max(room, key=room.__getitem__)
 
-    def _advance(self, hand: NDArray[np.float64], opening: float) -> None:
+    def _advance(self, hand: NDArray[np.float64]) -> None:
         """Go on to the next phase, or back to the first when the object is not where it should be."""
         to_grasp = self.grasp_point() - hand
-        lost = np.linalg.norm(to_grasp) > 0.05
         if self._phase is Phase.APPROACH and np.abs(to_grasp[:2]).max() < AIM and to_grasp[2] > -AIM_DEPTH:
             self._phase, self._start_height = Phase.CLOSE, self._bottom()
-        elif self._phase is Phase.CLOSE and lost:
+        elif np.linalg.norm(to_grasp) > LOST:
             self._phase = Phase.APPROACH
-        elif self._phase is Phase.CLOSE and self._opening - opening < STILL and opening < CLOSING:
+        elif self._phase is Phase.CLOSE and self._lifted() > LIFTED:
             self._phase = Phase.CARRY
-        elif self._phase is Phase.CARRY and lost:
-            self._phase = Phase.APPROACH
         elif self._phase is Phase.CARRY and self._is_down():
             self._phase = Phase.RELEASE
-        elif self._phase is Phase.RELEASE and lost:
-            self._phase = Phase.APPROACH
-        self._opening = opening
+
+    def _lifted(self) -> float:
+        """Metres above where the object stood."""
+        return self._bottom() - self._start_height
+
+    def _rise(self) -> float:
+        """Upward motion while the fingers close."""
+        return self._grasp.rise + (TOP_SPEED - self._grasp.rise) * float(np.clip(self._lifted() / LIFTED, 0.0, 1.0))
 
     def _bottom(self) -> float:
         return float(self._scene.bounds(self._object)[0][2])
