@@ -324,9 +324,11 @@ def check_replay(
     json_file: Json = None,
 ) -> None:
     """Replay a bag's images to the policy node and compare its tokens with the recorded ones; 1 if any differs."""
+    from specvla_ros.bags.player import prepare_middleware
     from specvla_ros.bags.recording import Topics
     from specvla_ros.bags.replay_check import print_check, replay_check
 
+    prepare_middleware()
     policy = {"checkpoint": checkpoint, "draft": draft, "device": device, "unnorm_key": unnorm_key}
     report = replay_check(bag, Topics(image_topic, instruction_topic, command_topic), policy, fast)
     print_check(report, Console(stderr=str(json_file) == "-"))

@@ -1,0 +1,107 @@
+"""What is compared on a bag's frames: checkpoints, drafts and thresholds."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from specvla_ros.errors import ConfigurationError
+from specvla_ros.policy import Policy, Thresholds, expand_thresholds
+from specvla_ros.shipped import NAME
+
+PLAIN = "none"
+"""The draft of plain greedy decoding, which has no draft tokens to accept: its threshold is always 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One way to decode.
+
+    Attributes:
+        checkpoint: directory or hub name; empty is the package's own.
+        thresholds: by dimension, in bins.
+    """
+
+    checkpoint: str
+    draft: str
+    thresholds: Thresholds
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A condition's policy, and how many real ids its vocabulary has: an action's bins are counted from its end."""
+
+    policy: Policy
+    vocabulary_size: int
+
+
+Load = Callable[[Sequence[Condition]], list[Loaded]]
+
+
+def combine(
+    checkpoints: Sequence[str], drafts: Sequence[str], thresholds: Sequence[int | tuple[int, ...]]
+) -> list[Condition]:
+    """Every combination, each once, those of one checkpoint together; the first is what the others are compared with.
+
+    Raises:
+        ConfigurationError: there is only one, or a threshold is out of range.
+    """
+    conditions = [
+        Condition(checkpoint, draft, expand_thresholds(0 if draft == PLAIN else threshold))
+        for checkpoint, draft, threshold in itertools.product(checkpoints, drafts, thresholds)
+    ]
+    several = list(dict.fromkeys(conditions))
+    if len(several) < 2:
+        raise ConfigurationError(
+            f"there is only one condition, draft {several[0].draft} with {labels(several)[0]}; give two of "
+            f"--threshold, --draft or --checkpoint (draft {PLAIN} knows no threshold)"
+        )
+    return several
+
+
+def labels(conditions: Sequence[Condition]) -> list[str]:
+    """What tells each condition from the others, and its threshold in any case."""
+    checkpoints, drafts = {one.checkpoint for one in conditions}, {one.draft for one in conditions}
+    return [
+        ", ".join(
+            [
+                *([one.checkpoint or NAME] if len(checkpoints) > 1 else []),
+                *([f"draft {one.draft}"] if len(drafts) > 1 else []),
+                f"threshold {_text(one.thresholds)}",
+            ]
+        )
+        for one in conditions
+    ]
+
+
+def _text(thresholds: Thresholds) -> str:
+    is_one = thresholds == expand_thresholds(thresholds[0])
+    return str(thresholds[0]) if is_one else ",".join(map(str, thresholds))
+
+
+def load(conditions: Sequence[Condition], device: str, dtype: str, unnorm_key: str) -> list[Loaded]:
+    """Policies of one checkpoint on the same weights; on one thread, as the policy node's default is.
+
+    Raises:
+        CheckpointError: the checkpoint or a draft cannot be used.
+    """
+    import torch
+
+    from specvla_ros.runtime import CAPACITY, load_policy
+    from specvla_ros.shipped import shipped_checkpoint
+    from specvla_ros.speculative.build import TreeConfig, build_drafter
+    from specvla_ros.vla.checkpoint import resolve_checkpoint
+
+    torch.set_num_threads(1)
+    checkpoint = conditions[0].checkpoint
+    directory = resolve_checkpoint(checkpoint) if checkpoint else shipped_checkpoint()
+    plain = load_policy(directory, device=device, dtype=dtype, unnorm_key=unnorm_key or None)
+    target = plain.decoder.target
+    return [
+        Loaded(
+            plain.with_drafter(build_drafter(one.draft, target, CAPACITY, TreeConfig(), directory), one.thresholds),
+            target.config.vocabulary_size,
+        )
+        for one in conditions
+    ]

@@ -1,0 +1,69 @@
+"""What recorded a bag, in a small file beside its messages: tokens repeat only where all of it is the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from specvla_ros.errors import CheckpointError
+from specvla_ros.shipped import shipped_checkpoint
+from specvla_ros.vla.checkpoint import resolve_checkpoint
+
+FILE = "recording.json"
+BLOCK = 1 << 20
+
+
+def origin(checkpoint: str) -> dict[str, Any]:
+    """What decides a strict decoder's tokens beside its inputs.
+
+    Args:
+        checkpoint: directory or hub name; empty is the package's own.
+    """
+    import torch
+
+    return {
+        "weights_sha256": weights_sha256(checkpoint),
+        "torch": torch.__version__,
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def weights_sha256(checkpoint: str) -> str:
+    """Of the weight files, one after the other in the order of their names.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    directory = resolve_checkpoint(checkpoint) if checkpoint else shipped_checkpoint()
+    files = sorted(directory.glob("*.safetensors")) or sorted(directory.glob("*.bin"))
+    if not files:
+        raise CheckpointError(f"{directory} holds no weights, neither .safetensors nor .bin")
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as content:
+            while block := content.read(BLOCK):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def write_origin(bag: Path, content: dict[str, Any]) -> None:
+    """Into the bag's folder."""
+    (bag / FILE).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read_origin(bag: Path) -> dict[str, Any]:
+    """Empty for a bag that says nothing, such as a robot's."""
+    file = bag / FILE
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def changes(bag: Path, checkpoint: str) -> list[str]:
+    """A sentence for each thing that is not as it was when the bag was recorded."""
+    recorded = read_origin(bag)
+    return [
+        f"recorded with {name} {recorded[name]}, replayed with {now}"
+        for name, now in (origin(checkpoint) if recorded else {}).items()
+        if recorded.get(name, now) != now
+    ]
