@@ -1,4 +1,4 @@
-"""What a small target learns beside its actions: where gripper, object and destination are, how far the hand is open.
+"""What a small target learns beside its actions: where gripper, object and destination are.
 
 A behaviour-cloning loss alone seldom makes a few million weights look at the right object. This loss does, through
 a head that exists in training only: its weights are in no checkpoint that is shipped.
@@ -22,8 +22,6 @@ POSITION_SCALE = 10.0
 """Positions are learned in decimetres, so that the arm's reach spans a few units."""
 POSITION_AIM = 0.1
 """Decimetres within which an error's gradient fades: a grasp forgives a centimetre, and one further off is missed."""
-OPENING_SCALE, OPENING_AIM = 100.0, 0.2
-"""The same for the fingers, in centimetres. A hand over an object goes down when it is open and up when it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +31,21 @@ class LandmarkLosses:
     Attributes:
         pointing: cross-entropy over the patches, averaged over the landmarks in view.
         positions: smooth L1 of the positions, in decimetres, averaged over the landmarks that are known.
-        opening: smooth L1 of the hand's opening, in centimetres.
+        seen: the same, read off the patches in which the landmarks are, averaged over those in view.
         accuracy: share of the landmarks in view whose likeliest patch is at most one patch away; NaN without any.
     """
 
     pointing: Tensor
     positions: Tensor
-    opening: Tensor
+    seen: Tensor
     accuracy: Tensor
 
 
 class LandmarkHead(nn.Module):
-    """Points at each landmark among the projected patches, says where it is in the world, and how far the hand is open.
+    """Points at each landmark among the projected patches, and says where it is in the world.
+
+    It says so twice: from the summary, because actions follow from that, and from the patches themselves, so that
+    vision learns how far away things are before the language model knows where to look.
 
     Args:
         hidden_size: width of the language model.
@@ -56,36 +57,31 @@ class LandmarkHead(nn.Module):
         self.queries = nn.Linear(hidden_size, len(LANDMARKS) * query_size)
         self.keys = nn.Linear(hidden_size, query_size)
         self.positions = nn.Linear(hidden_size, len(LANDMARKS) * 3)
-        self.opening = nn.Linear(hidden_size, 1)
+        self.seen = nn.Linear(hidden_size, 3)
 
-    def forward(self, summary: Tensor, patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, hidden) and (B, 256, hidden) to (B, 3, 256) logits over patches, (B, 3, 3) positions [dm], (B,) [cm]."""
+    def forward(self, summary: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, hidden) and (B, 256, hidden) to (B, 3, 256) logits over patches and (B, 3, 3) positions [dm]."""
         keys = self.keys(patches)
         queries = self.queries(summary).unflatten(1, (len(LANDMARKS), -1))
         logits = queries @ keys.transpose(1, 2) * keys.shape[-1] ** -0.5
-        positions = self.positions(summary).unflatten(1, (len(LANDMARKS), 3)).float()
-        return logits.float(), positions, self.opening(summary)[:, 0].float()
+        return logits.float(), self.positions(summary).unflatten(1, (len(LANDMARKS), 3)).float()
 
-    def losses(self, summary: Tensor, patches: Tensor, landmarks: Tensor, openings: Tensor) -> LandmarkLosses:
-        """Compare with the landmarks (B, 3, 5) of the cropped frames and the openings (B,) [m].
-
-        A landmark is x, y, z [m], column, row; NaN where unknown.
-        """
-        logits, positions, opening = self(summary, patches)
+    def losses(self, summary: Tensor, patches: Tensor, landmarks: Tensor) -> LandmarkLosses:
+        """Compare with the landmarks (B, 3, 5) of the cropped frames: x, y, z [m], column, row; NaN where unknown."""
+        logits, positions = self(summary, patches)
         places = landmarks[..., 3:]
         in_view = ((places >= 0.0) & (places < 1.0)).all(dim=-1)
         # NaN times a weight of zero stays NaN, so what is unknown is filled before it is weighed.
         targets = patch_targets(torch.where(in_view[..., None], places, 0.5))
         entropy = -(targets * F.log_softmax(logits, dim=-1)).sum(dim=-1)
-        wanted = POSITION_SCALE * _relative_positions(landmarks[..., :3])
-        known = wanted.isfinite().all(dim=-1)
-        wanted = torch.where(known[..., None], wanted, 0.0)
-        off = F.smooth_l1_loss(positions, wanted, reduction="none", beta=POSITION_AIM).mean(dim=-1)
+        known = landmarks[..., :3].isfinite().all(dim=-1)
+        world = POSITION_SCALE * torch.where(known[..., None], landmarks[..., :3], 0.0)
+        seen = self.seen(targets.to(patches.dtype) @ patches).float()
         near = _patches_apart(logits.argmax(dim=-1), places) <= 1
         return LandmarkLosses(
             pointing=_mean_where(entropy, in_view),
-            positions=_mean_where(off, known),
-            opening=F.smooth_l1_loss(opening, OPENING_SCALE * openings, beta=OPENING_AIM),
+            positions=_mean_where(_off(positions, _relative_positions(world)), known),
+            seen=_mean_where(_off(seen, world), known & in_view),
             accuracy=(near & in_view).sum() / in_view.sum(),
         )
 
@@ -96,6 +92,11 @@ def patch_targets(places: Tensor) -> Tensor:
     distance = (places[..., None] * GRID - centres) / SIGMA
     columns, rows = (torch.softmax(-0.5 * distance[..., axis, :].square(), dim=-1) for axis in (0, 1))
     return (rows[..., :, None] * columns[..., None, :]).flatten(-2)
+
+
+def _off(positions: Tensor, wanted: Tensor) -> Tensor:
+    """(B, 3) smooth L1 of (B, 3, 3) positions."""
+    return F.smooth_l1_loss(positions, wanted, reduction="none", beta=POSITION_AIM).mean(dim=-1)
 
 
 def _relative_positions(positions: Tensor) -> Tensor:

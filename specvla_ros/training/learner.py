@@ -20,7 +20,7 @@ from specvla_ros.vla.config import ACTION_BINS, OpenVLAConfig
 
 POINTING_WEIGHT = 0.3
 POSITIONS_WEIGHT = 3.0
-OPENING_WEIGHT = 0.3
+SEEN_WEIGHT = 1.0
 """The landmark losses beside the action tokens' cross-entropy, which is 1."""
 TOKEN_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 4.0)
 """Of the action's dimensions: a gripper that closes or opens at the wrong time fails the episode."""
@@ -88,9 +88,9 @@ class Learner(nn.Module):
         entropies = F.cross_entropy(logits, aims, reduction="none").view(batch.tokens.shape)
         entropy = (entropies.mean(dim=0) * self.token_weights).sum()
         off = F.smooth_l1_loss(expected_bins(logits) / EXPECTATION_SCALE, wanted / EXPECTATION_SCALE)
-        found = self.head.losses(output.summary, output.patches, landmarks, batch.openings)
-        seen = POINTING_WEIGHT * found.pointing + POSITIONS_WEIGHT * found.positions + OPENING_WEIGHT * found.opening
-        return Losses(entropy + off + seen, entropy, found)
+        found = self.head.losses(output.summary, output.patches, landmarks)
+        marks = POINTING_WEIGHT * found.pointing + POSITIONS_WEIGHT * found.positions + SEEN_WEIGHT * found.seen
+        return Losses(entropy + off + marks, entropy, found)
 
     @torch.inference_mode()
     def validate(self, batches: Iterable[Batch]) -> dict[str, float]:

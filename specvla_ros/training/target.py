@@ -44,11 +44,11 @@ COLUMNS = (
     "tokens",
     "pointing",
     "positions",
-    "opening",
+    "seen",
     *VALIDATION_COLUMNS,
 )
 PANELS = {
-    "loss": ("tokens", "validation_loss", "pointing", "positions", "opening"),
+    "loss": ("tokens", "validation_loss", "pointing", "positions", "seen"),
     "validation: token accuracy": tuple(name for name in COLUMNS if name.startswith("accuracy")),
     "validation: deviation [bins]": tuple(name for name in COLUMNS if name.startswith("deviation")),
 }
@@ -203,7 +203,7 @@ class TargetRun:
             "tokens": losses.tokens.item(),
             "pointing": losses.landmarks.pointing.item(),
             "positions": losses.landmarks.positions.item(),
-            "opening": losses.landmarks.opening.item(),
+            "seen": losses.landmarks.seen.item(),
         }
 
     def _write_checkpoint(self) -> None:
