@@ -391,6 +391,26 @@ def compare_conditions(
 
 
 @app.command()
+def soak(
+    minutes: Annotated[float, typer.Option(min=0.05, help="How long, from the first command on.")] = 60.0,
+    rate: Annotated[float, typer.Option(min=0.1, max=200.0, help="Images a second.")] = 20.0,
+    policy: Annotated[str, typer.Option(help="openvla, or fake: without a model.")] = "openvla",
+    checkpoint: Checkpoint = "",
+    draft: Draft = "hold",
+    threshold: Threshold = 0,
+    device: Device = "auto",
+    output: Annotated[Path, typer.Option(help="Folder for samples, plot and log.")] = Path("runs/soak"),
+    json_file: Json = None,
+) -> None:
+    """Run the policy node against a synthetic camera for hours: its memory and latency over time."""
+    from specvla_ros.soak import SoakOptions, run_soak
+
+    node = {"policy": policy, "checkpoint": checkpoint, "draft": draft, "threshold": threshold, "device": device}
+    options = SoakOptions(policy=node, minutes=minutes, rate=rate, output=output)
+    write_json(run_soak(options, Console(stderr=str(json_file) == "-")), json_file)
+
+
+@app.command()
 def doctor(json_file: Json = None) -> None:
     """Say what is installed, which GPU and middleware, whether rendering works, and what to do about the rest."""
     from specvla_ros.doctor import examine, print_findings

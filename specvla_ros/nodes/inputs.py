@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from sensor_msgs.msg import CompressedImage, Image
 
+LONGEST_INSTRUCTION = 1000
+"""Characters; a longer one is no instruction, and its prompt would take a model's memory."""
+
 
 class Refusal(Exception):
     """An input gives no command; the message says why.
@@ -37,13 +40,24 @@ class Instruction:
 
 
 def require_instruction(instruction: Instruction, now: int, limit: float) -> None:
-    """There is something to do, and it was said no more than `limit` seconds ago (0: whenever).
+    """There is something to do, in whole words, and it was said no more than `limit` seconds ago (0: whenever).
 
     Raises:
-        Refusal: there is none, or it is stale.
+        Refusal: there is none, it is no text or too long to be one, or it is stale.
     """
     if not instruction.text.strip():
         raise Refusal("images dropped without an instruction", "no instruction: publish one on the topic instruction")
+    if len(instruction.text) > LONGEST_INSTRUCTION:
+        raise Refusal(
+            "images dropped under an unusable instruction",
+            f"unusable instruction: it has {len(instruction.text)} characters; expected at most {LONGEST_INSTRUCTION}",
+        )
+    # What rclpy puts in the place of bytes that are not UTF-8.
+    if "\N{REPLACEMENT CHARACTER}" in instruction.text:
+        raise Refusal(
+            "images dropped under an unusable instruction",
+            f"unusable instruction: {instruction.text!r} was not UTF-8 text; publish it as UTF-8",
+        )
     age = (now - instruction.received) / 1e9
     if limit and age > limit:
         raise Refusal(

@@ -23,7 +23,7 @@ from specvla_ros.nodes.clock_watch import ClockWatch
 from specvla_ros.nodes.command_stream import CommandStream
 from specvla_ros.nodes.health import ERROR, WARN, Health
 from specvla_ros.nodes.inference import Inference
-from specvla_ros.nodes.inputs import Arrival
+from specvla_ros.nodes.inputs import LONGEST_INSTRUCTION, Arrival
 from specvla_ros.nodes.lifecycle import LoadedNode
 from specvla_ros.nodes.loading import describe, free_memory, gpu_memory, load_from_parameters
 from specvla_ros.nodes.parameters import declare
@@ -161,7 +161,8 @@ class PolicyNode(LoadedNode[Arrival]):
 
     def _on_instruction(self, message: String) -> None:
         self._inference.begin_episode(message.data, self._now())
-        self.get_logger().info(f"instruction: {message.data!r}")
+        shown = message.data[:LONGEST_INSTRUCTION]
+        self.get_logger().info(f"instruction: {shown!r}{' ...' if shown != message.data else ''}")
 
     def _on_estop(self, message: Bool) -> None:
         was_stopped = self._stream.gate.stopped

@@ -1,0 +1,43 @@
+"""`specvla soak` with processes of its own, and its figures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+from test_cli import specvla
+
+from specvla_ros.soak import Sample, resident_mib, summarise
+
+
+def test_a_soak_writes_memory_and_latency_over_time(tmp_path: Path) -> None:
+    result = specvla("soak", "--policy", "fake", "--minutes", "0.08", "--output", tmp_path, "--json", "-")
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    with (tmp_path / "soak.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == len(report["samples"]) >= 2
+    assert all(float(row["memory_mib"]) > 10.0 and float(row["p95_ms"]) > 0.0 for row in rows)
+    assert report["commands"] == sum(int(row["commands"]) for row in rows) > 20
+    assert "</svg>" in (tmp_path / "soak.svg").read_text()
+
+
+def test_a_policy_that_cannot_be_loaded_ends_a_soak_with_the_reason(tmp_path: Path) -> None:
+    result = specvla("soak", "--checkpoint", "/nowhere/openvla", "--output", tmp_path)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "/nowhere/openvla is not a directory" in result.stderr
+
+
+def test_growth_is_that_of_the_second_half() -> None:
+    memory = [100.0, 200.0, 300.0, 300.0, 301.0, 302.0]
+    samples = [Sample(float(index), mib, 10, 1.0, 2.0) for index, mib in enumerate(memory)]
+    report = summarise(samples)
+    assert report["memory_growth_mib_per_hour"] == pytest.approx(60.0)
+    assert report["commands"] == 60
+
+
+def test_the_memory_of_this_process_is_more_than_nothing() -> None:
+    assert 10.0 < resident_mib(os.getpid()) < 1e5
