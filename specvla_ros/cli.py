@@ -42,6 +42,7 @@ Episode = Annotated[int, typer.Option(help="Index of the fixed initial state, 0 
 MaxSteps = Annotated[int, typer.Option(min=0, help="Steps at most; 0 is the suite's limit.")]
 UnnormKey = Annotated[str, typer.Option(help="norm_stats key; may be left out when there is only one.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Bag = Annotated[Path, typer.Argument(metavar="BAG", help="rosbag2 folder, mcap or sqlite3.")]
 ImageTopic = Annotated[str, typer.Option(help="Image or CompressedImage in the bag; empty: image or image/compressed.")]
 InstructionTopic = Annotated[str, typer.Option(help="String in the bag: what to do; each begins an episode.")]
@@ -71,17 +72,10 @@ def demo(
     """Watch the policy node and LIBERO talk over ROS 2 topics, two processes in closed loop."""
     from specvla_ros.demo import DemoOptions, run_demo
 
-    options = DemoOptions(
-        policy={"checkpoint": checkpoint, "draft": draft, "threshold": threshold},
-        bridge={
-            "suite": suite,
-            "task": task,
-            "episode": episode,
-            "max_steps": max_steps,
-            "fast_rendering": not checkpoint if fast_rendering is None else fast_rendering,
-        },
-        output=output,
-    )
+    policy = {"checkpoint": checkpoint, "draft": draft, "threshold": threshold}
+    scene = {"suite": suite, "task": task, "episode": episode, "max_steps": max_steps}
+    bridge = {**scene, "fast_rendering": _renders_fast(fast_rendering, checkpoint)}
+    options = DemoOptions(policy, bridge, output)
     write_json(run_demo(options, Console(stderr=str(json_file) == "-")), json_file)
 
 
@@ -94,7 +88,7 @@ def act(
     threshold: Threshold = 0,
     unnorm_key: UnnormKey = "",
     device: Device = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    dtype: Dtype = "auto",
     json_file: Json = None,
 ) -> None:
     """One image and one instruction to one action."""
@@ -120,7 +114,7 @@ def act(
 
 @app.command("eval")
 def evaluate(
-    suite: Annotated[str, typer.Option(help="LIBERO suite.")] = "libero_spatial",
+    suite: Suite = "libero_spatial",
     task: Annotated[
         Optional[list[int]], typer.Option(help="Index of a task in its suite, once for each; none: all.")  # noqa: UP045
     ] = None,
@@ -183,7 +177,7 @@ def evaluate(
         max_steps=max_steps,
         checkpoint=checkpoint,
         hold_time=hold_time,
-        fast_rendering=not checkpoint if fast_rendering is None else fast_rendering,
+        fast_rendering=_renders_fast(fast_rendering, checkpoint),
         workers=workers or os.cpu_count() or 1,
         videos=videos,
         ros=ros,
@@ -222,9 +216,9 @@ def bench(
         ),
     ] = None,
     count: Annotated[int, typer.Option(min=2, help="Images, at most.")] = 100,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    unnorm_key: Annotated[str, typer.Option(help="norm_stats key; may be left out when there is only one.")] = "",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    unnorm_key: UnnormKey = "",
     threads: Annotated[int, typer.Option(min=0, help="Of torch on the CPU; 0: its own choice.")] = 0,
     fast_rendering: FastRendering = None,
     output: Annotated[Path, typer.Option(help="Folder for bench.json, bench.md and bench.svg.")] = Path("runs/bench"),
@@ -245,7 +239,7 @@ def bench(
         dtype=dtype,
         unnorm_key=unnorm_key,
         threads=threads,
-        fast_rendering=not checkpoint if fast_rendering is None else fast_rendering,
+        fast_rendering=_renders_fast(fast_rendering, checkpoint),
         output=output,
     )
     write_json(run_bench(options, Console(stderr=str(json_file) == "-")), json_file)
@@ -294,17 +288,10 @@ def record_bag(
     from specvla_ros.bags.record import record
     from specvla_ros.demo import DemoOptions
 
-    options = DemoOptions(
-        policy={"checkpoint": checkpoint, "draft": draft, "threshold": threshold},
-        bridge={
-            "suite": suite,
-            "task": task,
-            "episode": episode,
-            "max_steps": max_steps,
-            "fast_rendering": not checkpoint if fast_rendering is None else fast_rendering,
-        },
-        output=output,
-    )
+    policy = {"checkpoint": checkpoint, "draft": draft, "threshold": threshold}
+    scene = {"suite": suite, "task": task, "episode": episode, "max_steps": max_steps}
+    bridge = {**scene, "fast_rendering": _renders_fast(fast_rendering, checkpoint)}
+    options = DemoOptions(policy, bridge, output)
     write_json(record(options, bag, storage, jpeg, Console(stderr=str(json_file) == "-")), json_file)
 
 
@@ -359,7 +346,7 @@ def compare_conditions(
     image_topic: ImageTopic = "",
     instruction_topic: InstructionTopic = "/instruction",
     device: Device = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    dtype: Dtype = "auto",
     unnorm_key: UnnormKey = "",
     plot: Annotated[Optional[Path], typer.Option(help="Draw it into this .svg, .png or .pdf.")] = None,  # noqa: UP045
     json_file: Json = None,
@@ -421,6 +408,11 @@ def doctor(json_file: Json = None) -> None:
     write_json({finding.name: {"ok": finding.ok, "found": finding.found} for finding in findings}, json_file)
     if any(not finding.ok and finding.required for finding in findings):
         raise typer.Exit(1)
+
+
+def _renders_fast(wanted: bool | None, checkpoint: str) -> bool:
+    """Where the user does not say: as the package's own model was trained, and as a published checkpoint was not."""
+    return not checkpoint if wanted is None else wanted
 
 
 def write_json(content: Any, file: Path | None) -> None:
