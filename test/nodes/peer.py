@@ -66,10 +66,26 @@ class Peer(Node):
 
     def call(self, client: Any, request: Any) -> Any:
         """The answer of a service."""
+        self.wait_until_answered()
         assert client.wait_for_service(PATIENCE)
         future = client.call_async(request)
         wait_until(future.done)
         return future.result()
+
+    def wait_until_answered(self) -> str:
+        """Ask for the lifecycle state until it is told; the state.
+
+        A server that is found may not have found its client yet, and its answer is then lost. Asking for the state
+        again does no harm, unlike asking for a transition.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if self.asking.wait_for_service(1.0):
+                future = self.asking.call_async(GetState.Request())
+                with suppress(AssertionError):
+                    wait_until(future.done, patience=2.0)
+                    return str(future.result().current_state.label)
+        raise AssertionError(f"waited {PATIENCE} s for the lifecycle state")
 
     def enable(self, value: bool) -> SetBool.Response:
         """Call ~/enable."""
@@ -84,10 +100,11 @@ class Peer(Node):
     @property
     def state(self) -> str:
         """The lifecycle state."""
-        return str(self.call(self.asking, GetState.Request()).current_state.label)
+        return self.wait_until_answered()
 
     def set_parameters(self, **values: Any) -> list[SetParametersResult]:
         """Set the policy node's parameters by its service, from this process."""
+        self.wait_until_answered()
         assert self.parameter_client.wait_for_services(PATIENCE)
         future = self.parameter_client.set_parameters([Parameter(name, value=value) for name, value in values.items()])
         wait_until(future.done)
@@ -145,11 +162,13 @@ def is_moving(command: EndEffectorCommand) -> bool:
     return any((position.x, position.y, position.z, rotation.x, rotation.y, rotation.z))
 
 
-def wait_until(condition: Callable[[], bool], what: Callable[[], str] = lambda: "the condition") -> None:
+def wait_until(
+    condition: Callable[[], bool], what: Callable[[], str] = lambda: "the condition", patience: float = PATIENCE
+) -> None:
     """Poll until the condition holds; never a fixed sleep."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not condition():
-        assert time.monotonic() < deadline, f"waited {PATIENCE} s for {what()}"
+        assert time.monotonic() < deadline, f"waited {patience} s for {what()}"
         time.sleep(0.01)
 
 
