@@ -4,7 +4,7 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
-SOURCES := setup.py pyproject.toml CMakeLists.txt package.xml constraints.txt requirements-libero.txt Makefile $(wildcard msg/*.msg cmake/* scripts/*)
+SOURCES := setup.py pyproject.toml CMakeLists.txt package.xml constraints.txt requirements-libero.txt Makefile $(wildcard msg/*.msg action/*.action cmake/* scripts/*)
 
 # torch: the CPU build where there is no NVIDIA GPU. For another CUDA version than PyPI's default:
 #   make venv TORCH_ARGS="--index-url https://download.pytorch.org/whl/cu126"
@@ -39,4 +39,4 @@ $(STAMP): $(SOURCES)
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) build install log *.egg-info specvla_ros/msg specvla_ros/*.so
+	rm -rf $(VENV) build install log *.egg-info specvla_ros/msg specvla_ros/action specvla_ros/*.so

@@ -16,6 +16,7 @@ from setuptools.dist import Distribution
 ROOT = Path(__file__).parent.resolve()
 NAME = "specvla_ros"
 VERSION = "0.1.0"
+INTERFACES = ("action", "msg")
 
 
 class BinaryDistribution(Distribution):
@@ -38,9 +39,10 @@ def install_tree() -> Path:
     for name in ("CMakeLists.txt", "package.xml"):
         source.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, source)
-    for name in (NAME, "msg", "launch", "config", "scripts"):
+    for name in (NAME, *INTERFACES, "launch", "config", "scripts"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
-    shutil.rmtree(source / NAME / "msg", ignore_errors=True)
+    for name in INTERFACES:
+        shutil.rmtree(source / NAME / name, ignore_errors=True)
     sourced = sourced_prefixes()
     prefix_path = sourced or wheel_prefixes()
     python_path = [*python_folders(sourced), *filter(None, sys.path)]
@@ -111,8 +113,9 @@ class BuildWithMessages(build_py):
         tree = install_tree()
         generated = python_package(tree)
         target = ROOT / NAME if self.editable_mode else Path(self.build_lib) / NAME
-        shutil.rmtree(target / "msg", ignore_errors=True)
-        shutil.copytree(generated / "msg", target / "msg")
+        for name in INTERFACES:
+            shutil.rmtree(target / name, ignore_errors=True)
+            shutil.copytree(generated / name, target / name)
         for library in generated.glob("*.so"):
             shutil.copy2(library, target)
         data = [path for top in ("lib", "share") for path in sorted((tree / top).rglob("*")) if path.is_file()]

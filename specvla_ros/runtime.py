@@ -12,13 +12,13 @@ from torch import Tensor
 
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.policy import Action, DecodeStats, Thresholds, expand_thresholds
-from specvla_ros.shipped import shipped_checkpoint
+from specvla_ros.shipped import checkpoint_directory
 from specvla_ros.speculative.build import TreeConfig, build_drafter
 from specvla_ros.speculative.decode import SpeculativeDecoder
 from specvla_ros.speculative.drafter import Drafter
 from specvla_ros.speculative.stopwatch import Stopwatch
 from specvla_ros.vla.actions import ActionTokenizer, NormStats, select_norm_stats
-from specvla_ros.vla.checkpoint import load_tensors, read_config, read_norm_stats, resolve_checkpoint
+from specvla_ros.vla.checkpoint import load_tensors, read_config, read_norm_stats
 from specvla_ros.vla.config import OpenVLAConfig
 from specvla_ros.vla.images import prepare_image, processor_pixels, require_preparation
 from specvla_ros.vla.llama import fuse_projections
@@ -84,6 +84,16 @@ class OpenVLAPolicy:
         """A new episode begins: drafts forget the last actions."""
         self.decoder.drafter.reset()
 
+    def with_draft(self, draft: str, checkpoint: str | Path | None, tree: TreeConfig) -> OpenVLAPolicy:
+        """Another policy on the same weights and thresholds with the draft of that name; arguments as `load_policy`.
+
+        Raises:
+            CheckpointError, ConfigurationError: there is no such draft, or it does not fit the target.
+        """
+        directory = checkpoint_directory(checkpoint)
+        drafter = build_drafter(draft or "none", self.decoder.target, CAPACITY, tree, directory)
+        return self.with_drafter(drafter, self.thresholds)
+
     def with_drafter(self, drafter: Drafter, thresholds: Thresholds) -> OpenVLAPolicy:
         """Another policy on the same weights, with a draft, a cache and a history of its own."""
         return self.with_decoder(SpeculativeDecoder(self.decoder.target, drafter, capacity=CAPACITY), thresholds)
@@ -133,7 +143,7 @@ def load_policy(
     """
     thresholds = expand_thresholds(threshold)
     torch_device = select_device(device)
-    directory = resolve_checkpoint(checkpoint) if checkpoint else shipped_checkpoint()
+    directory = checkpoint_directory(checkpoint)
     key, norm_stats = select_norm_stats(read_norm_stats(directory), unnorm_key, directory)
     target = load_target(directory, select_dtype(dtype, torch_device), torch_device)
     decoder = SpeculativeDecoder(

@@ -5,8 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from specvla_ros.errors import CheckpointError
+from specvla_ros.vla.checkpoint import resolve_checkpoint
 
 NAME = "libero_spatial_small"
+
+
+def checkpoint_directory(checkpoint: str | Path | None) -> Path:
+    """Where a checkpoint lies: a directory as it is, a hub name once it is downloaded; None or "" is the shipped one.
+
+    Raises:
+        CheckpointError: it is not to be had.
+    """
+    return resolve_checkpoint(checkpoint) if checkpoint else shipped_checkpoint()
 
 
 def shipped_checkpoint() -> Path:

@@ -39,6 +39,7 @@ def test_the_share_folder_holds_config_launch_and_messages() -> None:
         assert (folder / "config" / "policy.yaml").is_file()
         assert (folder / "launch" / "sim.launch.py").is_file()
         assert (folder / "msg" / "DecodeStats.msg").is_file()
+        assert (folder / "action" / "FollowInstruction.action").is_file()
 
 
 def check_system(folder: Path, **commands: str) -> subprocess.CompletedProcess[str]:
@@ -112,6 +113,7 @@ def test_colcon_builds_the_same_tree(tmp_path: Path) -> None:
     assert (installed / "share" / "specvla_ros" / "launch" / "policy.launch.py").is_file()
     package = next(installed.rglob("specvla_ros/nodes")).parent
     assert (package / "msg" / "_decode_stats.py").is_file()
+    assert (package / "action" / "_follow_instruction.py").is_file()
     code = "from specvla_ros.msg import DecodeStats; import specvla_ros.nodes.policy_node as n; print(n.__file__)"
     libraries = f"{installed / 'lib'}:{Path(sys.prefix) / 'lib'}"
     result = subprocess.run(

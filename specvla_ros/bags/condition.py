@@ -89,13 +89,12 @@ def load(conditions: Sequence[Condition], device: str, dtype: str, unnorm_key: s
     import torch
 
     from specvla_ros.runtime import CAPACITY, load_policy
-    from specvla_ros.shipped import shipped_checkpoint
+    from specvla_ros.shipped import checkpoint_directory
     from specvla_ros.speculative.build import TreeConfig, build_drafter
-    from specvla_ros.vla.checkpoint import resolve_checkpoint
 
     torch.set_num_threads(1)
     checkpoint = conditions[0].checkpoint
-    directory = resolve_checkpoint(checkpoint) if checkpoint else shipped_checkpoint()
+    directory = checkpoint_directory(checkpoint)
     plain = load_policy(directory, device=device, dtype=dtype, unnorm_key=unnorm_key or None)
     target = plain.decoder.target
     return [

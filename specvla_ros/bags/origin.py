@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from specvla_ros.errors import CheckpointError
-from specvla_ros.shipped import shipped_checkpoint
-from specvla_ros.vla.checkpoint import resolve_checkpoint
+from specvla_ros.shipped import checkpoint_directory
 
 FILE = "recording.json"
 BLOCK = 1 << 20
@@ -36,7 +35,7 @@ def weights_sha256(checkpoint: str) -> str:
     Raises:
         CheckpointError: there is none.
     """
-    directory = resolve_checkpoint(checkpoint) if checkpoint else shipped_checkpoint()
+    directory = checkpoint_directory(checkpoint)
     files = sorted(directory.glob("*.safetensors")) or sorted(directory.glob("*.bin"))
     if not files:
         raise CheckpointError(f"{directory} holds no weights, neither .safetensors nor .bin")

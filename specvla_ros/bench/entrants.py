@@ -22,13 +22,13 @@ from specvla_ros.policy import Action, Policy, expand_thresholds
 from specvla_ros.report.published import PAPER as PUBLISHED_BY_ITS_AUTHORS
 from specvla_ros.report.published import PUBLISHED
 from specvla_ros.runtime import CAPACITY, OpenVLAPolicy, load_policy, select_device, select_dtype
-from specvla_ros.shipped import shipped_checkpoint
+from specvla_ros.shipped import checkpoint_directory, shipped_checkpoint
 from specvla_ros.speculative.build import TreeConfig, build_drafter
 from specvla_ros.speculative.decode import SpeculativeDecoder
 from specvla_ros.speculative.drafter import Drafter
 from specvla_ros.speculative.plain import NoDrafter
 from specvla_ros.vla.actions import select_norm_stats
-from specvla_ros.vla.checkpoint import read_norm_stats, resolve_checkpoint
+from specvla_ros.vla.checkpoint import read_norm_stats
 from specvla_ros.vla.prompt import PromptTokenizer
 
 MEASURED, IMPOSED, ABSENT = "measured", "imposed", "absent"
@@ -152,7 +152,7 @@ def _drafter(name: str, plain: OpenVLAPolicy, options: BenchOptions, meter: Work
     if options.size:
         drafter = random_drafter(name, target)
     else:
-        directory = resolve_checkpoint(options.checkpoint) if options.checkpoint else shipped_checkpoint()
+        directory = checkpoint_directory(options.checkpoint)
         drafter = build_drafter(name, target, CAPACITY, TreeConfig(), directory)
     meter.watch_drafts(drafter)
     return drafter

@@ -10,10 +10,9 @@ from typing import Any
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.evaluation.latency import LOCKSTEP, parse_latency
 from specvla_ros.policy import expand_thresholds
-from specvla_ros.shipped import shipped_checkpoint
+from specvla_ros.shipped import checkpoint_directory
 from specvla_ros.sim.holding import HOLD_TIME
 from specvla_ros.sim.libero import Task
-from specvla_ros.vla.checkpoint import resolve_checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class EvaluationOptions:
     @property
     def checkpoint_directory(self) -> Path:
         """Where the checkpoint lies; a hub name is downloaded, the first time."""
-        return (resolve_checkpoint(self.checkpoint) if self.checkpoint else shipped_checkpoint()).resolve()
+        return checkpoint_directory(self.checkpoint).resolve()
 
     def film(self, task: Task, episode: int) -> Path:
         """Where an episode's film lies."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import CompressedImage
@@ -26,6 +27,16 @@ from specvla_ros.nodes.messages import nanoseconds, stats_message
 from specvla_ros.nodes.reporter import Reporter
 from specvla_ros.nodes.safety import is_finite
 from specvla_ros.policy import Action, Policy, Thresholds
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How many actions an episode has had, and what the newest one cost."""
+
+    episode: int = 0
+    steps: int = 0
+    latency_ms: float = 0.0
+    accept_length: float = 0.0
 
 
 class Inference:
@@ -57,6 +68,13 @@ class Inference:
         self._reporter = reporter
         self._episode = 0
         self._frame = ""
+        self._newest = Progress()
+
+    @property
+    def progress(self) -> Progress:
+        """Of the episode that the instruction began; any thread may ask."""
+        newest, episode = self._newest, self.instruction.episode
+        return newest if newest.episode == episode else Progress(episode)
 
     def begin_episode(self, text: str, received: int) -> None:
         """What is in force and what is being decoded counts no longer.
@@ -120,6 +138,8 @@ class Inference:
             self._health.count("actions that came too late")
             return
         latency_ms = 1e3 * (time.monotonic() - arrival.seconds)
+        steps = self._newest.steps if self._newest.episode == instruction.episode else 0
+        self._newest = Progress(instruction.episode, steps + 1, latency_ms, action.stats.accept_length)
         if self._age(arrival) > self._stream.settings.hold_time:
             self._health.count("overruns: actions decoded after hold_time")
         self._health.action_published(latency_ms, action.stats.accept_length, action.stats.rounds)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from specvla_ros.errors import SpecVLAError
 from specvla_ros.policy import Policy
+
+if TYPE_CHECKING:
+    from specvla_ros.speculative.build import TreeConfig
 
 WARM_UP_SIZE = 256
 """Height and width in pixels of the grey image that warms a policy up."""
@@ -24,7 +27,6 @@ def load_from_parameters(values: dict[str, Any]) -> Policy:
     import torch
 
     from specvla_ros.runtime import load_policy
-    from specvla_ros.speculative.build import TreeConfig
 
     torch.set_num_threads(values["cpu_threads"])
     policy = load_policy(
@@ -34,13 +36,32 @@ def load_from_parameters(values: dict[str, Any]) -> Policy:
         dtype=values["dtype"],
         unnorm_key=values["unnorm_key"] or None,
         preparation=values["image_preparation"],
-        tree=TreeConfig(
-            values["tree_nodes"], values["tree_depth"], values["tree_top_k"], legacy=values["legacy_draft"]
-        ),
+        tree=_tree(values),
     )
     policy.act(np.full((WARM_UP_SIZE, WARM_UP_SIZE, 3), 128, np.uint8), "warm up")
     policy.reset()
     return policy
+
+
+def with_draft(policy: Policy, values: dict[str, Any]) -> Policy:
+    """The same weights behind the draft that the parameters ask for; a policy without drafts stays as it is.
+
+    Raises:
+        SpecVLAError: there is no such draft, or it does not fit the model.
+    """
+    if values["policy"] == "fake":
+        return policy
+    from specvla_ros.runtime import OpenVLAPolicy
+
+    if not isinstance(policy, OpenVLAPolicy):
+        return policy
+    return policy.with_draft(values["draft"], values["checkpoint"] or None, _tree(values))
+
+
+def _tree(values: dict[str, Any]) -> TreeConfig:
+    from specvla_ros.speculative.build import TreeConfig
+
+    return TreeConfig(values["tree_nodes"], values["tree_depth"], values["tree_top_k"], legacy=values["legacy_draft"])
 
 
 def free_memory() -> None:

@@ -16,7 +16,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool
 
-from specvla_ros.errors import ConfigurationError
+from specvla_ros.errors import ConfigurationError, SpecVLAError
 from specvla_ros.msg import DecodeStats, EndEffectorCommand
 from specvla_ros.nodes import qos
 from specvla_ros.nodes.clock_watch import ClockWatch
@@ -24,8 +24,9 @@ from specvla_ros.nodes.command_stream import CommandStream
 from specvla_ros.nodes.health import ERROR, WARN, Health
 from specvla_ros.nodes.inference import Inference
 from specvla_ros.nodes.inputs import LONGEST_INSTRUCTION, Arrival
+from specvla_ros.nodes.instruction_server import InstructionServer
 from specvla_ros.nodes.lifecycle import LoadedNode
-from specvla_ros.nodes.loading import describe, free_memory, gpu_memory, load_from_parameters
+from specvla_ros.nodes.loading import describe, free_memory, gpu_memory, load_from_parameters, with_draft
 from specvla_ros.nodes.parameters import declare
 from specvla_ros.nodes.policy_parameters import PARAMETERS
 from specvla_ros.nodes.reporter import Reporter
@@ -73,6 +74,7 @@ class PolicyNode(LoadedNode[Arrival]):
         for profile in (qos.LATCHED, qos.COMMAND):
             self.create_subscription(Bool, "estop", self._on_estop, profile)
         self.create_service(SetBool, "~/enable", self._on_enable)
+        self._goals = InstructionServer(self, self._inference, self._stream, self._now, self.steady_clock)
         self.add_on_set_parameters_callback(self._on_parameters)
         # By the steady clock: diagnostics matter most when nothing drives simulated time.
         self.create_timer(1.0, self._publish_diagnostics, clock=self.steady_clock)
@@ -121,8 +123,7 @@ class PolicyNode(LoadedNode[Arrival]):
 
     def start_motion(self) -> None:
         """Listen to the camera, and repeat commands by a timer of the steady clock: simulated time may stand still."""
-        instruction = self._inference.instruction
-        self._inference.begin_episode(instruction.text, instruction.received)
+        self._begin_again()
         self._reporter.say(WARN, "no image", "no image has come yet on the topic image")
         self._announce_dry_run()
         self._stream.change_gate(lambda gate: gate.with_active(True))
@@ -146,6 +147,7 @@ class PolicyNode(LoadedNode[Arrival]):
     def close(self) -> bool:
         """The process ends, and with it the shared memory in which the last word lies: wait until it has been read."""
         self.stop_motion()
+        self._goals.abort("the node ends")
         for publisher in (self._commands, self._twists):
             publisher.wait_for_all_acked(LAST_WORD)
         return super().close()
@@ -160,6 +162,7 @@ class PolicyNode(LoadedNode[Arrival]):
             self._health.count("images superseded by a newer one")
 
     def _on_instruction(self, message: String) -> None:
+        self._goals.abort("an instruction on the topic took its place")
         self._inference.begin_episode(message.data, self._now())
         shown = message.data[:LONGEST_INSTRUCTION]
         self.get_logger().info(f"instruction: {shown!r}{' ...' if shown != message.data else ''}")
@@ -192,13 +195,28 @@ class PolicyNode(LoadedNode[Arrival]):
         values = {**self._values, **changed}
         try:
             settings = Settings.from_values(values)
-        except ConfigurationError as error:
+            if values["draft"] != self._values["draft"] and self.worker is not None:
+                self._change_draft(values)
+        except SpecVLAError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self._values = values
         self._stream.change_settings(settings)
         if "dry_run" in changed:
             self._announce_dry_run()
         return SetParametersResult(successful=True)
+
+    def _change_draft(self, values: dict[str, Any]) -> None:
+        """The arm rests meanwhile: this thread repeats the commands, and what is being decoded will not count."""
+        policy = self._inference.policy
+        if policy is None:
+            raise ConfigurationError("draft: the policy is still loading; set it again when that is done")
+        self._begin_again()
+        self._inference.policy = with_draft(policy, values)
+
+    def _begin_again(self) -> None:
+        """The same instruction, a new episode."""
+        instruction = self._inference.instruction
+        self._inference.begin_episode(instruction.text, instruction.received)
 
     def _tick(self) -> None:
         """So many times a second while active."""
@@ -209,6 +227,7 @@ class PolicyNode(LoadedNode[Arrival]):
 
     def _look_at_clock(self) -> None:
         if self._clock_watch.went_back(self._now()):
+            self._goals.abort("the clock went back")
             self._inference.begin_episode(self._inference.instruction.text, self._now())
             self._reporter.refuse("backward jumps of the clock", "the clock went back: the episode begins again")
 

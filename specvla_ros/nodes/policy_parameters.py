@@ -32,7 +32,9 @@ PARAMETERS = (
     ParameterSpec(
         "draft",
         "hold",
-        "none, hold, linear, eagle (the checkpoint's own), a directory or hub name, or several: A+B",
+        "none, hold, linear, eagle (the checkpoint's own), a directory or hub name, or several: A+B; another one "
+        "brings the arm to rest",
+        live=True,
     ),
     ParameterSpec(
         "threshold",

@@ -15,13 +15,12 @@ from torch import Tensor
 from specvla_ros.errors import DataError
 from specvla_ros.policy import ACTION_LENGTH, expand_thresholds
 from specvla_ros.runtime import CAPACITY, load_policy
-from specvla_ros.shipped import shipped_checkpoint
+from specvla_ros.shipped import checkpoint_directory
 from specvla_ros.speculative.build import TreeConfig, build_drafter
 from specvla_ros.speculative.decode import SpeculativeDecoder
 from specvla_ros.speculative.eagle import EagleDrafter, EagleHead
 from specvla_ros.training.demonstrations import demonstration_files, read_demonstrations
 from specvla_ros.training.regenerated import VALIDATION_EVERY, RegeneratedFrames, is_held_out
-from specvla_ros.vla.checkpoint import resolve_checkpoint
 from specvla_ros.vla.images import prepare_image, processor_pixels
 from specvla_ros.vla.model import OpenVLA
 from specvla_ros.vla.prompt import PromptTokenizer
@@ -91,7 +90,7 @@ def measure_accept_lengths(
         DataError: there are no held-out episodes.
     """
     target = load_policy(target_checkpoint, device=device).decoder.target
-    directory = resolve_checkpoint(target_checkpoint) if target_checkpoint else shipped_checkpoint()
+    directory = checkpoint_directory(target_checkpoint)
     tokenizer = PromptTokenizer(directory)
     drafters = {name: build_drafter(name, target, CAPACITY, TreeConfig(), directory) for name in drafts}
     decoders = {name: SpeculativeDecoder(target, drafter, capacity=CAPACITY) for name, drafter in drafters.items()}

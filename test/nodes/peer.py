@@ -196,6 +196,24 @@ def running_peer() -> Iterator[Peer]:
 
 
 @contextmanager
+def sending(peer: Peer) -> Iterator[None]:
+    """Images at 20 Hz in the background."""
+    ended = threading.Event()
+
+    def send() -> None:
+        while not ended.wait(0.05):
+            peer.send(255)
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
 def process(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A Python process under test, ended if it still lives: a killed one would leave shared memory behind."""
     child = subprocess.Popen(

@@ -9,10 +9,8 @@ import json
 import os
 import shutil
 import signal
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +33,7 @@ from faults import (
     told,
     wait_for_sentence,
 )
-from peer import PATIENCE, Peer, is_moving, policy_process, process, running_peer, wait_until
+from peer import PATIENCE, Peer, is_moving, policy_process, process, running_peer, sending, wait_until
 from rclpy.parameter import Parameter
 from test_libero_bridge import FAKE_SCENE, parameters
 from test_policy_safety import LONG_HOLD, begin
@@ -98,24 +96,6 @@ def test_a_policy_that_is_killed_and_started_again_goes_on_with_the_next_image(p
             first = peer.received["command"][heard]
     assert first.sequence == 1 and not first.held, "the new node's own, not a repetition"
     passed.add("policy killed with -9 under running images")
-
-
-@contextmanager
-def sending(peer: Peer) -> Iterator[None]:
-    """Images at 20 Hz in the background."""
-    ended = threading.Event()
-
-    def send() -> None:
-        while not ended.wait(0.05):
-            peer.send(255)
-
-    thread = threading.Thread(target=send, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def test_a_bridge_that_is_killed_leaves_an_arm_at_rest_and_a_node_that_serves_the_next(peer: Peer) -> None:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from specvla_ros import load_policy
-from specvla_ros.nodes.loading import free_memory, gpu_memory, load_from_parameters
+from specvla_ros.errors import ConfigurationError
+from specvla_ros.fake_policy import FakePolicy
+from specvla_ros.nodes.loading import free_memory, gpu_memory, load_from_parameters, with_draft
 from specvla_ros.nodes.policy_parameters import PARAMETERS
 
 
@@ -20,6 +22,29 @@ def test_a_policy_that_was_warmed_up_answers_as_a_new_one() -> None:
         from_warm, from_new = warm.act(image, "pick up the bowl"), new.act(image, "pick up the bowl")
         assert from_warm.tokens == from_new.tokens
         assert from_warm.stats.accepted == from_new.stats.accepted, "drafts have forgotten the warm-up's action"
+
+
+def test_another_draft_on_the_same_weights_gives_the_same_answers_at_another_cost() -> None:
+    values = {spec.name: spec.default for spec in PARAMETERS} | {"draft": "none"}
+    plain = load_from_parameters(values)
+    drafted = with_draft(plain, values | {"draft": "hold"})
+    image = np.full((64, 64, 3), 90, np.uint8)
+    expected, drafted_first = plain.act(image, "pick up the bowl"), drafted.act(image, "pick up the bowl")
+    second = drafted.act(image, "pick up the bowl")
+    assert expected.tokens == drafted_first.tokens == second.tokens
+    assert second.stats.forwards < expected.stats.forwards
+    assert drafted.decoder.target is plain.decoder.target
+
+
+def test_a_draft_that_does_not_exist_is_refused_by_name() -> None:
+    values = {spec.name: spec.default for spec in PARAMETERS}
+    with pytest.raises(ConfigurationError, match="draft 'nonsense' does not exist"):
+        with_draft(load_from_parameters(values), values | {"draft": "nonsense"})
+
+
+def test_a_policy_without_drafts_stays_as_it_is() -> None:
+    policy = FakePolicy()
+    assert with_draft(policy, {spec.name: spec.default for spec in PARAMETERS}) is policy
 
 
 def test_memory_is_given_back_and_reported_where_a_gpu_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:

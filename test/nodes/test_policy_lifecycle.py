@@ -48,6 +48,22 @@ def test_a_node_that_was_deactivated_moves_again_after_its_activation(peer: Peer
         peer.moving()
 
 
+def test_the_draft_changes_while_the_node_is_active_and_one_that_does_not_exist_is_refused(peer: Peer) -> None:
+    with policy_process("load_from_parameters(values)", "-p", "max_image_age:=0.0", "-p", "hold_time:=10.0"):
+        wait_until(lambda: peer.images.get_subscription_count() == 1)
+        peer.instruct()
+        peer.command_for(peer.send(200))
+        refused = peer.set_parameters(draft="nonsense")[0]
+        assert not refused.successful and "'nonsense' does not exist" in refused.reason
+        assert peer.set_parameters(draft="none", threshold=2)[0].successful
+        stop = peer.wait_for_rest()
+        assert stop.held, "the episode begins again, from rest"
+        image = peer.send(90)
+        peer.command_for(image)
+        wait_until(lambda: any(stats.header.stamp == image.header.stamp for stats in peer.received["stats"]))
+        assert peer.received["stats"][-1].target_forwards == 7, "none drafts nothing"
+
+
 def test_a_configuration_that_fails_says_why_and_may_be_tried_again_with_other_parameters(peer: Peer) -> None:
     with policy_process("load_from_parameters(values)", *MANAGED, "-p", "checkpoint:=/nowhere/openvla"):
         assert not peer.change_state("configure") and peer.state == "unconfigured"

@@ -63,7 +63,7 @@ def test_a_threshold_set_from_another_process_counts_from_the_next_action(peer: 
         ({"threshold": "three"}, "type"),
         ({"thresholds": [1, 2, 3]}, "expected one for each of x, y, z, roll, pitch, yaw, gripper"),
         ({"thresholds": [300] * 7}, "out of range"),
-        ({"draft": "linear"}, "read-only"),
+        ({"tree_nodes": 20}, "read-only"),
     ],
 )
 def test_a_bad_or_late_parameter_is_refused_with_the_reason(peer: Peer, values: dict, reason: str) -> None:

@@ -1,0 +1,129 @@
+"""One instruction as a ROS action: the policy node as a process, over real DDS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from action_msgs.msg import GoalStatus
+from peer import PATIENCE, Peer, is_moving, policy_process, running_peer, sending, wait_until
+from rclpy.action import ActionClient
+from std_msgs.msg import Bool
+from test_policy_safety import LONG_HOLD, begin, quiet
+
+from specvla_ros.action import FollowInstruction
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    with running_peer() as peer:
+        yield peer
+
+
+@pytest.fixture
+def client(peer: Peer) -> Iterator[Client]:
+    """A client of a node with the fake policy, whose images come at 20 Hz."""
+    with policy_process("FakePolicy()", *LONG_HOLD):
+        wait_until(lambda: peer.images.get_subscription_count() == 1)
+        with sending(peer):
+            yield Client(peer)
+
+
+class Client:
+    """Sends goals and keeps the feedback."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.feedback: list[FollowInstruction.Feedback] = []
+        self._client = ActionClient(peer, FollowInstruction, "specvla/follow_instruction")
+
+    def send(self, instruction: str = "pick up the bowl", time_limit: float = 0.0) -> Any:
+        """The goal's handle."""
+        self.peer.wait_until_answered()
+        assert self._client.wait_for_server(PATIENCE)
+        goal = FollowInstruction.Goal(instruction=instruction, time_limit=time_limit)
+        return self._answer(self._client.send_goal_async(goal, lambda message: self.feedback.append(message.feedback)))
+
+    def result(self, handle: Any) -> tuple[int, FollowInstruction.Result]:
+        """A goal's status and result."""
+        response = self._answer(handle.get_result_async())
+        return response.status, response.result
+
+    def cancel(self, handle: Any) -> None:
+        assert self._answer(handle.cancel_goal_async()).goals_canceling
+
+    @property
+    def is_moving(self) -> bool:
+        commands = self.peer.received["command"]
+        return bool(commands) and is_moving(commands[-1])
+
+    @staticmethod
+    def _answer(future: Any) -> Any:
+        wait_until(future.done)
+        return future.result()
+
+
+def test_a_goal_moves_the_arm_tells_of_it_and_its_cancel_brings_the_arm_to_rest(client: Client) -> None:
+    handle = client.send()
+    assert handle.accepted
+    wait_until(lambda: client.is_moving and len(client.feedback) > 3)
+    steps = [feedback.steps for feedback in client.feedback]
+    assert steps == sorted(set(steps)) and all(feedback.elapsed > 0 for feedback in client.feedback)
+    assert client.feedback[-1].latency_ms > 0 and client.feedback[-1].accept_length == 3.5
+    client.cancel(handle)
+    status, result = client.result(handle)
+    assert status == GoalStatus.STATUS_CANCELED and result.message == "cancelled" and result.steps >= steps[-1]
+    wait_until(lambda: not client.is_moving)
+    assert quiet(client.peer), "and no instruction is in force afterwards"
+
+
+def test_a_goal_whose_time_is_up_succeeds_and_the_arm_rests(client: Client) -> None:
+    status, result = client.result(client.send(time_limit=0.8))
+    assert status == GoalStatus.STATUS_SUCCEEDED and result.message == "its 0.8 s are up"
+    assert result.steps > 3 and 0.8 <= result.elapsed < 2.0
+    wait_until(lambda: not client.is_moving)
+    assert quiet(client.peer)
+
+
+def test_an_emergency_stop_aborts_the_goal_and_its_release_does_not_take_it_up_again(client: Client) -> None:
+    handle = client.send()
+    wait_until(lambda: client.is_moving)
+    client.peer.estops.publish(Bool(data=True))
+    status, result = client.result(handle)
+    assert status == GoalStatus.STATUS_ABORTED and "emergency stop" in result.message
+    assert not client.send().accepted, "nothing may move now"
+    client.peer.estops.publish(Bool(data=False))
+    wait_until(lambda: client.peer.enable(True).success)
+    assert not client.is_moving and quiet(client.peer)
+    assert client.send().accepted
+    wait_until(lambda: client.is_moving)
+
+
+def test_whoever_instructs_the_arm_next_takes_it(client: Client) -> None:
+    first = client.send("pick up the bowl")
+    wait_until(lambda: client.is_moving)
+    second = client.send("push the plate")
+    assert client.result(first)[0] == GoalStatus.STATUS_ABORTED
+    wait_until(lambda: client.is_moving)
+    begin(client.peer, "open the drawer")
+    status, result = client.result(second)
+    assert status == GoalStatus.STATUS_ABORTED and "on the topic" in result.message
+    wait_until(lambda: client.is_moving)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "time_limit"), [(" ", 0.0), ("x" * 2000, 0.0), ("go", -1.0), ("go", float("nan"))]
+)
+def test_an_unusable_goal_is_refused_and_moves_nothing(client: Client, instruction: str, time_limit: float) -> None:
+    assert not client.send(instruction, time_limit).accepted
+    assert quiet(client.peer)
+
+
+def test_a_deactivation_aborts_the_goal(client: Client) -> None:
+    handle = client.send()
+    wait_until(lambda: client.is_moving)
+    assert client.peer.change_state("deactivate")
+    assert client.result(handle)[0] == GoalStatus.STATUS_ABORTED
+    assert client.peer.change_state("activate")
+    assert not client.is_moving and quiet(client.peer)
