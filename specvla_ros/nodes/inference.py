@@ -44,6 +44,7 @@ class Inference:
 
     Attributes:
         policy: None while there is none.
+        progress: of the episode of the newest action; replaced as a whole by the worker's thread.
         instruction: replaced as a whole by the executor's thread; an episode number of its own begins an episode.
 
     Args:
@@ -60,6 +61,7 @@ class Inference:
         reporter: Reporter,
     ) -> None:
         self.policy: Policy | None = None
+        self.progress = Progress()
         self.instruction = Instruction()
         self._now = now
         self._stream = stream
@@ -68,13 +70,6 @@ class Inference:
         self._reporter = reporter
         self._episode = 0
         self._frame = ""
-        self._newest = Progress()
-
-    @property
-    def progress(self) -> Progress:
-        """Of the episode that the instruction began; any thread may ask."""
-        newest, episode = self._newest, self.instruction.episode
-        return newest if newest.episode == episode else Progress(episode)
 
     def begin_episode(self, text: str, received: int) -> None:
         """What is in force and what is being decoded counts no longer.
@@ -138,8 +133,8 @@ class Inference:
             self._health.count("actions that came too late")
             return
         latency_ms = 1e3 * (time.monotonic() - arrival.seconds)
-        steps = self._newest.steps if self._newest.episode == instruction.episode else 0
-        self._newest = Progress(instruction.episode, steps + 1, latency_ms, action.stats.accept_length)
+        steps = self.progress.steps if self.progress.episode == instruction.episode else 0
+        self.progress = Progress(instruction.episode, steps + 1, latency_ms, action.stats.accept_length)
         if self._age(arrival) > self._stream.settings.hold_time:
             self._health.count("overruns: actions decoded after hold_time")
         self._health.action_published(latency_ms, action.stats.accept_length, action.stats.rounds)

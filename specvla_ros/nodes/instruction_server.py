@@ -13,7 +13,7 @@ from rclpy.task import Future
 
 from specvla_ros.action import FollowInstruction
 from specvla_ros.nodes.command_stream import CommandStream
-from specvla_ros.nodes.inference import Inference
+from specvla_ros.nodes.inference import Inference, Progress
 from specvla_ros.nodes.inputs import Instruction, Refusal, require_instruction
 
 PERIOD = 0.05
@@ -40,8 +40,9 @@ class InstructionServer:
         self._logger = node.get_logger()
         self._goal: ServerGoalHandle | None = None
         self._ended: Future[FollowInstruction.Result] = Future()
+        self._episode = 0
         self._started = 0
-        self._told = 0
+        self._told = Progress()
         self._server = ActionServer(
             node,
             FollowInstruction,
@@ -75,10 +76,11 @@ class InstructionServer:
 
     async def _follow(self, goal: ServerGoalHandle) -> FollowInstruction.Result:
         self.abort("a newer goal took its place")
-        self._goal, self._ended, self._told, self._started = goal, Future(), 0, self._now()
+        self._goal, self._ended, self._told, self._started = goal, Future(), Progress(), self._now()
         # A goal that was cancelled before it began must not move the arm; the next look ends it.
         text = "" if goal.is_cancel_requested else goal.request.instruction
         self._inference.begin_episode(text, self._started)
+        self._episode = self._inference.instruction.episode
         self._logger.info(f"goal: {text!r}")
         result = await self._ended
         assert result is not None
@@ -106,9 +108,9 @@ class InstructionServer:
     def _tell(self, goal: ServerGoalHandle) -> None:
         """Feedback, when there is a newer action."""
         progress = self._inference.progress
-        if progress.steps == self._told:
+        if progress.episode != self._episode or progress == self._told:
             return
-        self._told = progress.steps
+        self._told = progress
         feedback: Any = FollowInstruction.Feedback(  # rclpy's annotation asks for its own wrapper; it takes the message
             steps=progress.steps,
             elapsed=self._elapsed(),
@@ -118,9 +120,9 @@ class InstructionServer:
         goal.publish_feedback(feedback)
 
     def _end(self, conclude: Callable[[], None], message: str) -> None:
-        result = FollowInstruction.Result(
-            message=message, steps=self._inference.progress.steps, elapsed=self._elapsed()
-        )
+        progress = self._inference.progress
+        steps = progress.steps if progress.episode == self._episode else 0
+        result = FollowInstruction.Result(message=message, steps=steps, elapsed=self._elapsed())
         self._goal = None
         self._rest()
         conclude()

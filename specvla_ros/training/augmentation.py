@@ -1,4 +1,4 @@
-"""Random crop and colour of training frames, as OpenVLA fine-tunes for LIBERO, on a whole batch at once."""
+"""Random crop and colour of training frames, as OpenVLA fine-tunes for LIBERO or less, on a whole batch at once."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from specvla_ros.vla.images import CROP_AREA
 
 BRIGHTNESS = 0.2
-CONTRAST = (0.8, 1.2)
-SATURATION = (0.8, 1.2)
+CONTRAST = 0.2
+SATURATION = 0.2
+"""Largest part that is added or taken away."""
 HUE = 0.05
 """Largest turn of the hue, in whole turns."""
 
@@ -24,20 +25,24 @@ _TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, 
 _FROM_YIQ = torch.linalg.inv(_TO_YIQ)
 
 
-def augment(frames: Tensor, landmarks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def augment(
+    frames: Tensor, landmarks: Tensor, generator: torch.Generator, strength: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Crop each frame somewhere, change its colours, and normalise it for the two vision towers.
 
     Args:
         frames: (B, 224, 224, 3) uint8 RGB, prepared as for evaluation but not cropped.
         landmarks: (B, 3, 5); the last two numbers are column and row as fractions of the frame.
         generator: on the CPU; the same state gives the same change on every device.
+        strength: part of OpenVLA's ranges that is used; at 0 this is `centre`.
 
     Returns:
         (B, 6, 224, 224) pixels and the landmarks with column and row in the cropped frame.
     """
-    corners = torch.rand(len(frames), 2, generator=generator).to(frames.device) * (1.0 - _SIDE)
+    corners = (0.5 + strength * (torch.rand(len(frames), 2, generator=generator) - 0.5)) * (1.0 - _SIDE)
+    corners = corners.to(frames.device)
     cropped = _crop(frames, corners)
-    matrix, offset = _colour_change(cropped, generator)
+    matrix, offset = _colour_change(cropped, generator, strength)
     pixels = torch.baddbmm(offset[:, :, None], matrix, cropped.flatten(2))
     return _normalised(pixels.clamp_(0.0, 1.0).view_as(cropped)), _move(landmarks, corners)
 
@@ -66,17 +71,18 @@ def _move(landmarks: Tensor, corners: Tensor) -> Tensor:
     return torch.cat([landmarks[..., :3], places], dim=-1)
 
 
-def _colour_change(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _colour_change(images: Tensor, generator: torch.Generator, strength: float) -> tuple[Tensor, Tensor]:
     """Brightness, contrast, saturation and hue as one matrix (B, 3, 3) and one offset (B, 3) on RGB.
 
     OpenVLA clips between the four steps; here they are one map, clipped once: only pixels at the ends of the range
     differ. The hue turns in YIQ instead of HSV, which is the same turn of the colour circle to first order.
     """
-    device, chance = images.device, torch.rand(len(images), 4, generator=generator).to(images.device)
-    brighter = (2.0 * chance[:, 0] - 1.0) * BRIGHTNESS
-    contrast = CONTRAST[0] + (CONTRAST[1] - CONTRAST[0]) * chance[:, 1]
-    saturation = SATURATION[0] + (SATURATION[1] - SATURATION[0]) * chance[:, 2]
-    angle = (2.0 * chance[:, 3] - 1.0) * HUE * 2.0 * math.pi
+    chance = strength * (2.0 * torch.rand(len(images), 4, generator=generator) - 1.0)
+    device, chance = images.device, chance.to(images.device)
+    brighter = chance[:, 0] * BRIGHTNESS
+    contrast = 1.0 + chance[:, 1] * CONTRAST
+    saturation = 1.0 + chance[:, 2] * SATURATION
+    angle = chance[:, 3] * HUE * 2.0 * math.pi
     turn = torch.zeros(len(images), 3, 3, device=device)
     turn[:, 0, 0] = 1.0
     turn[:, 1, 1] = turn[:, 2, 2] = angle.cos()

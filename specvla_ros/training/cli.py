@@ -75,6 +75,10 @@ def target(
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 20_000,
     batch_size: Annotated[int, typer.Option(min=1, help="Frames in a step.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="After warm-up.")] = 1e-3,
+    augmentation: Annotated[
+        float,
+        typer.Option(min=0.0, max=1.0, help="Part of OpenVLA's random crop and colours. A fixed camera needs little."),
+    ] = 1.0,
     every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 500,
     vision_width: Annotated[int, typer.Option(help="Width of the DINOv2 tower.")] = 128,
     vision_depth: Annotated[int, typer.Option(help="Its blocks; the last one never runs.")] = 4,
@@ -102,6 +106,7 @@ def target(
             minutes=minutes or None,
             batch_size=batch_size,
             learning_rate=learning_rate,
+            augmentation=augmentation,
             every=every,
             device=device,
             dtype=dtype,

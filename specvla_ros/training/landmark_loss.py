@@ -32,12 +32,14 @@ class LandmarkLosses:
         pointing: cross-entropy over the patches, averaged over the landmarks in view.
         positions: smooth L1 of the positions, in decimetres, averaged over the landmarks that are known.
         seen: the same, read off the patches in which the landmarks are, averaged over those in view.
+        metres: mean distance of the positions from the truth; NaN where none is known.
         accuracy: share of the landmarks in view whose likeliest patch is at most one patch away; NaN without any.
     """
 
     pointing: Tensor
     positions: Tensor
     seen: Tensor
+    metres: Tensor
     accuracy: Tensor
 
 
@@ -77,11 +79,14 @@ class LandmarkHead(nn.Module):
         known = landmarks[..., :3].isfinite().all(dim=-1)
         world = POSITION_SCALE * torch.where(known[..., None], landmarks[..., :3], 0.0)
         seen = self.seen(targets.to(patches.dtype) @ patches).float()
+        wanted = _relative_positions(world)
+        metres = (positions - wanted).norm(dim=-1) / POSITION_SCALE
         near = _patches_apart(logits.argmax(dim=-1), places) <= 1
         return LandmarkLosses(
             pointing=_mean_where(entropy, in_view),
-            positions=_mean_where(_off(positions, _relative_positions(world)), known),
+            positions=_mean_where(_off(positions, wanted), known),
             seen=_mean_where(_off(seen, world), known & in_view),
+            metres=(metres * known).sum() / known.sum(),
             accuracy=(near & in_view).sum() / in_view.sum(),
         )
 

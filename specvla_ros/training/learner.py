@@ -37,6 +37,7 @@ EXPECTATION_SCALE = 16.0
 VALIDATION_COLUMNS = (
     "validation_loss",
     "validation_pointing",
+    "validation_centimetres",
     *(f"accuracy_{name}" for name in ACTION_DIMENSIONS),
     *(f"deviation_{name}" for name in ACTION_DIMENSIONS),
 )
@@ -99,7 +100,7 @@ class Learner(nn.Module):
         A deviation is in bins. Columns that the data says nothing about are left out.
         """
         device = self.prompt_ids.device
-        sizes, entropies, pointing, off = [], [], [], []
+        sizes, entropies, pointing, metres, off = [], [], [], [], []
         for batch in (item.to(device) for item in batches):
             pixels, landmarks = centre(batch.images, batch.landmarks)
             output = self._run(pixels, batch.tokens, batch.languages)
@@ -108,6 +109,7 @@ class Learner(nn.Module):
             sizes.append(len(batch.tokens))
             entropies.append(float(losses.tokens))
             pointing.append(float(losses.landmarks.accuracy))
+            metres.append(float(losses.landmarks.metres))
             off.append((chosen - batch.tokens).abs().float())
         if not sizes:
             return {}
@@ -116,6 +118,8 @@ class Learner(nn.Module):
         row = {"validation_loss": float(np.average(entropies, weights=sizes))}
         if np.isfinite(pointing).any():
             row["validation_pointing"] = float(np.nanmean(pointing))
+        if np.isfinite(metres).any():
+            row["validation_centimetres"] = 100.0 * float(np.nanmean(metres))
         row |= {f"accuracy_{name}": value for name, value in zip(ACTION_DIMENSIONS, accuracies, strict=True)}
         means = deviations.mean(dim=0).tolist()
         return row | {f"deviation_{name}": value for name, value in zip(ACTION_DIMENSIONS, means, strict=True)}

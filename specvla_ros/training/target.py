@@ -49,6 +49,7 @@ COLUMNS = (
 )
 PANELS = {
     "loss": ("tokens", "validation_loss", "pointing", "positions", "seen"),
+    "validation: positions off by [cm]": ("validation_centimetres",),
     "validation: token accuracy": tuple(name for name in COLUMNS if name.startswith("accuracy")),
     "validation: deviation [bins]": tuple(name for name in COLUMNS if name.startswith("deviation")),
 }
@@ -124,8 +125,8 @@ class TargetRun:
             return False
         state = torch.load(path, map_location=self._device, weights_only=True)
         for name, value in self._decisive.items():
-            if state["decisive"][name] != value:
-                shown = "" if name == "norm_stats" else f" was {state['decisive'][name]} and is now {value}"
+            if (was := state["decisive"].get(name)) != value:
+                shown = "" if name == "norm_stats" else f" was {was} and is now {value}"
                 raise ConfigurationError(
                     f"{path} is of another training: {name}{shown or ' differs'}; give the same options to go on with "
                     "it, or another output"
@@ -181,7 +182,7 @@ class TargetRun:
     def _train_step(self, batch: Batch) -> Losses:
         # One generator a step: a resumed run draws what an uninterrupted one would have drawn.
         generator = torch.Generator().manual_seed(self._options.seed * 1_000_003 + self._step)
-        pixels, landmarks = augment(batch.images, batch.landmarks, generator)
+        pixels, landmarks = augment(batch.images, batch.landmarks, generator, self._options.augmentation)
         read = blur(batch.tokens.cpu(), self._config.action_ids, generator)
         with self._autocast():
             losses: Losses = self._model(pixels, landmarks, batch, read.to(self._device))

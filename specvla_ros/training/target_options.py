@@ -23,6 +23,7 @@ class TargetOptions:
         steps: the learning rate falls to 0 over so many.
         minutes: ends sooner, with the learning rate at 0, where the steps would take longer; None does not.
         warm_up: steps over which the learning rate rises.
+        augmentation: part of OpenVLA's random crop and colour change that is used, 0 to 1.
         every: steps between two validations, each of which also writes the state and the checkpoint.
         dtype: "float32", "bfloat16" (matrix products only; the weights stay float32), or "auto": bfloat16 on a GPU.
         threads: of torch on a CPU; its own choice when None.
@@ -40,6 +41,7 @@ class TargetOptions:
     learning_rate: float = 1e-3
     warm_up: int = 200
     every: int = 500
+    augmentation: float = 1.0
     seed: int = 0
     device: str = "auto"
     dtype: str = "auto"
@@ -52,11 +54,13 @@ class TargetOptions:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}; expected more than 0")
         if self.minutes is not None and self.minutes <= 0:
             raise ConfigurationError(f"minutes is {self.minutes}; expected more than 0")
+        if not 0.0 <= self.augmentation <= 1.0:
+            raise ConfigurationError(f"augmentation is {self.augmentation}; expected 0 to 1")
         if self.dtype not in ("auto", "float32", "bfloat16"):
             raise ConfigurationError(f"dtype {self.dtype!r} is not one; expected auto, float32 or bfloat16")
 
     def decisive(self) -> dict[str, Any]:
         """What must be equal for a run to go on from another's state; the time budget may be moved."""
-        names = ("sizes", "steps", "batch_size", "learning_rate", "warm_up", "seed")
+        names = ("sizes", "steps", "batch_size", "learning_rate", "warm_up", "augmentation", "seed")
         fields = dataclasses.asdict(self)
         return {name: fields[name] for name in names}

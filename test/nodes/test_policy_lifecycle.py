@@ -88,7 +88,7 @@ def test_parameters_change_together_or_not_at_all(peer: Peer) -> None:
         for values, reason in [
             ({"threshold": 5, "workspace_low": [20.0] * 3}, "is not below workspace_high"),
             ({"threshold": 5, "speed_limits": [1.0]}, "speed_limits has 1 values; expected 6"),
-            ({"threshold": 5, "draft": "linear"}, "draft: read-only while configured"),
+            ({"threshold": 5, "tree_nodes": 20}, "tree_nodes: read-only while configured"),
         ]:
             parameters = [Parameter(name, value=value) for name, value in values.items()]
             future = peer.parameter_client.set_parameters_atomically(parameters)
