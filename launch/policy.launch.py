@@ -5,7 +5,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from launch import LaunchContext, LaunchDescription
-from specvla_ros.launching import config_argument, configured_node, parameter_arguments
+from specvla_ros.launching import config_argument, configured_node, parameter_arguments, room_for_images
 from specvla_ros.nodes.policy_parameters import PARAMETERS
 
 TOPICS = {
@@ -13,6 +13,7 @@ TOPICS = {
     "instruction_topic": ("instruction", "topic of what to do, std_msgs/String"),
     "command_topic": ("ee_command", "topic of the commands, specvla_ros/EndEffectorCommand"),
     "twist_topic": ("delta_twist", "topic of the commands as geometry_msgs/TwistStamped"),
+    "gripper_topic": ("gripper_position", "topic of the finger joints' position, std_msgs/Float64MultiArray"),
     "pose_topic": ("ee_pose", "topic of the hand's pose, geometry_msgs/PoseStamped, for the workspace box"),
     "estop_topic": ("estop", "topic of the emergency stop, std_msgs/Bool"),
 }
@@ -48,6 +49,7 @@ def generate_launch_description() -> LaunchDescription:
                 for name, (topic, description) in TOPICS.items()
             ),
             DeclareLaunchArgument("use_sim_time", default_value="false", description="take the time from /clock"),
+            *room_for_images(),
             OpaqueFunction(function=policy_node),
         ]
     )

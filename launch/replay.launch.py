@@ -4,7 +4,7 @@ from launch.actions import OpaqueFunction, Shutdown
 from launch_ros.actions import Node
 
 from launch import LaunchContext, LaunchDescription
-from specvla_ros.launching import config_argument, configured_node, end_on_failure, parameter_arguments
+from specvla_ros.launching import config_argument, configured_node, end_on_failure, parameter_arguments, room_for_images
 from specvla_ros.nodes.bridge_parameters import PARAMETERS as BRIDGE_PARAMETERS
 from specvla_ros.nodes.replay_node import PARAMETERS as REPLAY_PARAMETERS
 
@@ -28,6 +28,7 @@ def generate_launch_description() -> LaunchDescription:
             config_argument("libero_config", "libero.yaml"),
             *parameter_arguments(REPLAY_PARAMETERS),
             *parameter_arguments(PLAYED_BRIDGE_PARAMETERS),
+            *room_for_images(),
             OpaqueFunction(function=nodes),
         ]
     )

@@ -8,7 +8,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from launch import LaunchContext, LaunchDescription
-from specvla_ros.launching import config_argument, configured_node, end_on_failure, parameter_arguments
+from specvla_ros.launching import config_argument, configured_node, end_on_failure, parameter_arguments, room_for_images
 from specvla_ros.nodes.bridge_parameters import PARAMETERS as BRIDGE_PARAMETERS
 from specvla_ros.nodes.policy_parameters import PARAMETERS as POLICY_PARAMETERS
 
@@ -46,6 +46,7 @@ def generate_launch_description() -> LaunchDescription:
             config_argument("libero_config", "libero.yaml"),
             *parameter_arguments(POLICY_PARAMETERS, {"dry_run": "false"}),
             *parameter_arguments(BRIDGE_PARAMETERS),
+            *room_for_images(),
             OpaqueFunction(function=nodes),
         ]
     )

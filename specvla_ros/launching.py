@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
-from launch.actions import DeclareLaunchArgument, Shutdown
+from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable, Shutdown
 from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -17,6 +18,7 @@ from specvla_ros.nodes.parameters import ParameterSpec
 from specvla_ros.share import PACKAGE, share_folder
 
 YAML_VALUE = "the YAML file's"
+FASTDDS_PROFILES = "FASTDDS_DEFAULT_PROFILES_FILE"
 
 
 def config_argument(name: str, file: str) -> DeclareLaunchArgument:
@@ -73,6 +75,13 @@ def configured_node(
         parameters=[LaunchConfiguration(config).perform(context), {**overrides, **(fixed or {})}],
         **keywords,
     )
+
+
+def room_for_images() -> list[SetEnvironmentVariable]:
+    """Fast DDS with enough shared memory for camera images, unless the user has profiles of their own."""
+    if FASTDDS_PROFILES in os.environ:
+        return []
+    return [SetEnvironmentVariable(FASTDDS_PROFILES, str(share_folder() / "config" / "fastdds.xml"))]
 
 
 def end_on_failure(event: ProcessExited, context: LaunchContext) -> Shutdown | None:

@@ -17,7 +17,13 @@ launch_ros = pytest.importorskip(
     "launch_ros", reason="launch_ros is in no package registry; it comes with a ROS 2 installation"
 )
 
-from launch.actions import DeclareLaunchArgument, OpaqueFunction  # noqa: E402
+from launch.actions import (  # noqa: E402
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    SetEnvironmentVariable,
+)
 from launch_ros.actions import Node  # noqa: E402
 from peer import PATIENCE, running_peer, wait_until  # noqa: E402
 
@@ -78,6 +84,27 @@ def test_each_launch_file_starts_its_nodes_from_this_package(file: str) -> None:
 def test_a_robot_moves_only_once_the_user_says_so_and_a_simulation_at_once(file: str, dry_run: str) -> None:
     arguments = {argument.name: argument for argument in description(file).get_launch_arguments()}
     assert arguments["dry_run"].default_value[0].text == dry_run
+
+
+def test_an_arms_launch_file_wires_the_policy_to_servo_and_tells_servo_to_take_twists() -> None:
+    actions = description("panda_servo.launch.py").entities
+    arguments = {action.name: action for action in actions if isinstance(action, DeclareLaunchArgument)}
+    assert arguments["twist_topic"].default_value[0].text == "/servo_node/delta_twist_cmds"
+    assert Path(arguments["policy_config"].default_value[0].text).is_file()
+    (included,) = (action for action in actions if isinstance(action, IncludeLaunchDescription))
+    names = {argument.name for argument in description("policy.launch.py").get_launch_arguments()}
+    assert {name for name, _ in included.launch_arguments} == arguments.keys() <= names
+    assert any(isinstance(action, ExecuteProcess) for action in actions)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_fast_dds_gets_room_for_images_unless_the_user_has_profiles(
+    file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FASTDDS_DEFAULT_PROFILES_FILE", raising=False)
+    assert any(isinstance(action, SetEnvironmentVariable) for action in description(file).entities)
+    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "/own/profiles.xml")
+    assert not any(isinstance(action, SetEnvironmentVariable) for action in description(file).entities)
 
 
 @pytest.fixture

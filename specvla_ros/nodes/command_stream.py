@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from rclpy.time import Time
+from std_msgs.msg import Float64MultiArray
 
 from specvla_ros.msg import EndEffectorCommand
 from specvla_ros.nodes.gate import Gate
@@ -29,7 +30,7 @@ class CommandStream:
 
     Args:
         now: nanoseconds of the ROS clock.
-        commands, twists: of EndEffectorCommand and TwistStamped.
+        commands, twists, grippers: of EndEffectorCommand, TwistStamped and Float64MultiArray.
         count: counts events by name for the diagnostics.
     """
 
@@ -38,6 +39,7 @@ class CommandStream:
         now: Callable[[], int],
         commands: Publisher,
         twists: Publisher,
+        grippers: Publisher,
         settings: Settings,
         count: Callable[[str], None],
     ) -> None:
@@ -45,6 +47,7 @@ class CommandStream:
         self._now = now
         self._commands = commands
         self._twists = twists
+        self._grippers = grippers
         self._settings = settings
         self._count = count
         self._gate = Gate()
@@ -176,7 +179,16 @@ class CommandStream:
         self._last.held, self._last.age = held, self._age(self._last)
         self._last.dry_run = self._settings.dry_run
         self._commands.publish(self._last)
+        self._publish_gripper(self._last.gripper)
         self._publish_twist(motion)
+
+    def _publish_gripper(self, opening: float) -> None:
+        """0 closed .. 1 open, as the position of the finger joints."""
+        settings = self._settings
+        if settings.dry_run:
+            return
+        position = settings.gripper_closed + opening * (settings.gripper_open - settings.gripper_closed)
+        self._grippers.publish(Float64MultiArray(data=[position]))
 
     def _publish_twist(self, motion: Values) -> None:
         settings = self._settings

@@ -13,7 +13,7 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.duration import Duration
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Bool, String
+from std_msgs.msg import Bool, Float64MultiArray, String
 from std_srvs.srv import SetBool
 
 from specvla_ros.errors import ConfigurationError, SpecVLAError
@@ -60,8 +60,14 @@ class PolicyNode(LoadedNode[Arrival]):
         self._health = Health("unconfigured: the lifecycle transition configure loads the policy")
         self._commands = self.create_lifecycle_publisher(EndEffectorCommand, "ee_command", qos.COMMAND)
         self._twists = self.create_lifecycle_publisher(TwistStamped, "delta_twist", qos.COMMAND)
+        self._grippers = self.create_lifecycle_publisher(Float64MultiArray, "gripper_position", qos.COMMAND)
         self._stream = CommandStream(
-            self._now, self._commands, self._twists, Settings.from_values(self._values), self._health.count
+            self._now,
+            self._commands,
+            self._twists,
+            self._grippers,
+            Settings.from_values(self._values),
+            self._health.count,
         )
         statuses = self.create_publisher(DiagnosticStatus, "~/status", qos.LATCHED)
         self._reporter = Reporter("specvla", self._health, self.get_logger(), statuses, self._stream.rest)
@@ -148,7 +154,7 @@ class PolicyNode(LoadedNode[Arrival]):
         """The process ends, and with it the shared memory in which the last word lies: wait until it has been read."""
         self.stop_motion()
         self._goals.abort("the node ends")
-        for publisher in (self._commands, self._twists):
+        for publisher in (self._commands, self._twists, self._grippers):
             publisher.wait_for_all_acked(LAST_WORD)
         return super().close()
 

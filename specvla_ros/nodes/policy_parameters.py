@@ -143,6 +143,12 @@ PARAMETERS = (
     ParameterSpec("twist_frame", "base_link", "frame_id of delta_twist, and of ee_pose"),
     ParameterSpec("linear_scale", 1.0, "m/s in delta_twist for one unit of delta_position", range=(0.0, 100.0)),
     ParameterSpec("angular_scale", 1.0, "rad/s in delta_twist for one unit of delta_rotation", range=(0.0, 100.0)),
+    ParameterSpec(
+        "gripper_closed", 0.0, "position of the finger joints in gripper_position when closed", range=(-10.0, 10.0)
+    ),
+    ParameterSpec(
+        "gripper_open", 0.04, "position of the finger joints in gripper_position when open", range=(-10.0, 10.0)
+    ),
 )
 
 

@@ -32,6 +32,8 @@ class Settings:
     twist_frame: str
     linear_scale: float
     angular_scale: float
+    gripper_closed: float
+    gripper_open: float
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> Settings:
@@ -66,6 +68,8 @@ class Settings:
                     "twist_frame",
                     "linear_scale",
                     "angular_scale",
+                    "gripper_closed",
+                    "gripper_open",
                 )
             },
         )

@@ -40,9 +40,14 @@ class Bench:
     def __init__(self, **values: Any) -> None:
         self.values = {spec.name: spec.default for spec in PARAMETERS} | {"hold_time": 0.2} | values
         self.now = START
-        self.commands, self.twists, self.counts = Log(), Log(), []
+        self.commands, self.twists, self.grippers, self.counts = Log(), Log(), Log(), []
         self.stream = CommandStream(
-            lambda: self.now, self.commands, self.twists, Settings.from_values(self.values), self.counts.append
+            lambda: self.now,
+            self.commands,
+            self.twists,
+            self.grippers,
+            Settings.from_values(self.values),
+            self.counts.append,
         )
         self.stream.change_gate(lambda gate: gate.with_active(True))
 
@@ -133,7 +138,7 @@ def test_an_arm_that_was_never_told_anything_gets_a_twist_at_rest_and_no_gripper
     bench = Bench()
     bench.stream.change_gate(lambda gate: gate.with_active(False))
     assert not bench.commands.messages
-    assert [twist.twist.linear.x for twist in bench.twists.messages] == [0.0]
+    assert [twist.twist.linear.x for twist in bench.twists.messages] == [0.0] and not bench.grippers.messages
 
 
 def test_an_action_of_an_earlier_episode_moves_nothing() -> None:
@@ -143,6 +148,16 @@ def test_an_action_of_an_earlier_episode_moves_nothing() -> None:
     assert bench.speeds == [0.5, 0.0]
     assert not bench.send(0.4, episode=0) and bench.send(0.3, episode=1)
     assert bench.speeds == [0.5, 0.0, 0.3]
+
+
+def test_the_grippers_opening_is_a_position_of_its_joints_which_a_stop_leaves_as_it_is() -> None:
+    bench = Bench(gripper_closed=0.01, gripper_open=0.05)
+    bench.send(0.1, gripper=1.0)
+    bench.send(0.1, gripper=0.0)
+    bench.send(0.1, gripper=0.5)
+    bench.stream.rest()
+    positions = [list(message.data) for message in bench.grippers.messages]
+    assert positions == [[pytest.approx(0.05)], [pytest.approx(0.01)], *[positions[2]] * 2]
 
 
 def test_a_dry_run_marks_commands_sends_no_twist_and_neither_its_beginning_nor_its_end_moves_anything() -> None:
@@ -159,6 +174,7 @@ def test_a_dry_run_marks_commands_sends_no_twist_and_neither_its_beginning_nor_i
     bench.wait(10)
     assert bench.last.dry_run and bench.speeds[-1] == 0.0, "what was decoded dry does not hold in earnest"
     assert len(bench.twists.messages) == twists
+    assert len(bench.grippers.messages) == 2, "what went out before the dry run began"
 
 
 @given(

@@ -13,6 +13,7 @@ from specvla_ros.nodes.parameters import ParameterSpec
 from specvla_ros.nodes.policy_parameters import PARAMETERS as POLICY
 from specvla_ros.nodes.policy_parameters import combine_thresholds
 from specvla_ros.nodes.replay_node import PARAMETERS as REPLAY
+from specvla_ros.nodes.settings import Settings
 
 CONFIG = Path(__file__).parents[2] / "config"
 FILES = {"policy.yaml": POLICY, "libero.yaml": BRIDGE, "replay.yaml": REPLAY}
@@ -32,6 +33,15 @@ def test_every_parameter_in_the_yaml_file_stands_under_a_comment(file: str) -> N
     body = lines[lines.index("  ros__parameters:") + 1 :]
     assert body[0].lstrip().startswith("#")
     assert sum(line.lstrip().startswith("#") for line in body) >= len(FILES[file]) / 2
+
+
+def test_the_wiring_of_an_arm_overrides_parameters_that_exist_with_values_that_are_allowed() -> None:
+    values = yaml.safe_load((CONFIG / "panda_servo.yaml").read_text())["/**"]["ros__parameters"]
+    defaults = {spec.name: spec.default for spec in POLICY}
+    settings = Settings.from_values(defaults | values)
+    assert values.keys() <= defaults.keys() and settings.twist_frame == "panda_link0"
+    fastest = max(settings.speed_limits[:3]) * settings.linear_scale
+    assert fastest <= 0.1, "the comment's 10 cm/s"
 
 
 @pytest.mark.parametrize("spec", [*POLICY, *BRIDGE, *REPLAY], ids=lambda spec: spec.name)
