@@ -98,9 +98,7 @@ def test_an_arms_launch_file_wires_the_policy_to_servo_and_tells_servo_to_take_t
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_fast_dds_gets_room_for_images_unless_the_user_has_profiles(
-    file: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fast_dds_gets_room_for_images_unless_the_user_has_profiles(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FASTDDS_DEFAULT_PROFILES_FILE", raising=False)
     assert any(isinstance(action, SetEnvironmentVariable) for action in description(file).entities)
     monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "/own/profiles.xml")
