@@ -137,8 +137,8 @@ def evaluate(
         Optional[list[str]],  # noqa: UP045
         typer.Option(
             help="lockstep: the scene waits for the policy. Or it moves on, in simulated time, for as long as a "
-            "command takes: measured, fixed:MS, or model:FLOOR_MS+ROUND_MS, which emulates another machine. Several "
-            "are compared.",
+            "command takes: measured, fixed:MS, or model:FLOOR_MS+ROUND_MS, which emulates another machine; "
+            "model:bench.json#ROW takes both from a benchmark. Several are compared.",
             show_default=False,
         ),
     ] = None,
@@ -166,6 +166,7 @@ def evaluate(
     With several drafts, thresholds or latencies every combination is evaluated, each in a folder of its own.
     """
     from specvla_ros.evaluation.command import run_command
+    from specvla_ros.evaluation.latency import LOCKSTEP, model_from_benchmark
     from specvla_ros.evaluation.options import EvaluationOptions
     from specvla_ros.evaluation.sweep import combinations, parse_threshold
 
@@ -183,7 +184,8 @@ def evaluate(
         ros=ros,
     )
     thresholds = [parse_threshold(text) for text in threshold or ["0"]]
-    sweep = combinations(options, draft or ["none"], thresholds, latency or ["lockstep"])
+    latencies = [model_from_benchmark(text) for text in latency or [LOCKSTEP]]
+    sweep = combinations(options, draft or ["none"], thresholds, latencies)
     console = Console(stderr=json_file is not None and str(json_file) == "-")
     write_json(run_command(sweep, speed, output, console), json_file)
 

@@ -20,6 +20,7 @@ from specvla_ros.speculative.stopwatch import Stopwatch
 from specvla_ros.vla.actions import ActionTokenizer, NormStats, select_norm_stats
 from specvla_ros.vla.checkpoint import load_tensors, read_config, read_norm_stats
 from specvla_ros.vla.config import OpenVLAConfig
+from specvla_ros.vla.fingerprint import require_sha256
 from specvla_ros.vla.images import prepare_image, processor_pixels, require_preparation
 from specvla_ros.vla.llama import fuse_projections
 from specvla_ros.vla.model import OpenVLA
@@ -120,12 +121,13 @@ def load_policy(
     unnorm_key: str | None = None,
     *,
     preparation: str = "auto",
+    sha256: str = "",
     tree: TreeConfig | None = None,
 ) -> OpenVLAPolicy:
     """Load a checkpoint in OpenVLA's layout and a draft.
 
     Args:
-        checkpoint: directory or hub name; None is the small model that comes with the package.
+        checkpoint: directory, or hub name, with @revision to pin it; None is the small model of the package.
         draft: "none", "hold", "linear", "eagle" (the draft in the checkpoint's own `draft` folder), a Spec-VLA draft's
             directory or hub name, or several joined by "+".
         threshold: acceptance distance in bins for the six motion dimensions (the gripper stays exact), or seven of
@@ -135,6 +137,7 @@ def load_policy(
         unnorm_key: which norm_stats to use; may be left out when the checkpoint has only one.
         preparation: what is done to a camera image first: "libero" as OpenVLA's LIBERO evaluation does, "none", or
             "auto": "libero" when the norm_stats key starts with it.
+        sha256: of the checkpoint's weights, see `weights_sha256`; not checked when empty.
         tree: the tree of a learned draft; 50 nodes, depth 4, top-8 when None.
 
     Raises:
@@ -144,6 +147,8 @@ def load_policy(
     thresholds = expand_thresholds(threshold)
     torch_device = select_device(device)
     directory = checkpoint_directory(checkpoint)
+    if sha256:
+        require_sha256(directory, sha256)
     key, norm_stats = select_norm_stats(read_norm_stats(directory), unnorm_key, directory)
     target = load_target(directory, select_dtype(dtype, torch_device), torch_device)
     decoder = SpeculativeDecoder(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-from specvla_ros.errors import CheckpointError
 from specvla_ros.shipped import checkpoint_directory
+from specvla_ros.vla.fingerprint import weights_sha256
 
 FILE = "recording.json"
-BLOCK = 1 << 20
 
 
 def origin(checkpoint: str) -> dict[str, Any]:
@@ -23,28 +21,10 @@ def origin(checkpoint: str) -> dict[str, Any]:
     import torch
 
     return {
-        "weights_sha256": weights_sha256(checkpoint),
+        "weights_sha256": weights_sha256(checkpoint_directory(checkpoint)),
         "torch": torch.__version__,
         "cpu": torch.backends.cpu.get_cpu_capability(),
     }
-
-
-def weights_sha256(checkpoint: str) -> str:
-    """Of the weight files, one after the other in the order of their names.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    directory = checkpoint_directory(checkpoint)
-    files = sorted(directory.glob("*.safetensors")) or sorted(directory.glob("*.bin"))
-    if not files:
-        raise CheckpointError(f"{directory} holds no weights, neither .safetensors nor .bin")
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as content:
-            while block := content.read(BLOCK):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def write_origin(bag: Path, content: dict[str, Any]) -> None:

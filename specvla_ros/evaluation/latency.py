@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.policy import DecodeStats
@@ -35,6 +37,36 @@ class Latency:
 
 
 NO_LATENCY = Latency()
+
+
+def model_from_benchmark(text: str) -> str:
+    """`model:FILE` or `model:FILE#ROW` as `model:FLOOR_MS+ROUND_MS`, by the means of a row of a benchmark's bench.json.
+
+    A round is its draft and its verification, and everything else is the floor. Without a row's name the first one that
+    drafts counts. Any other text stays as it is.
+
+    Raises:
+        ConfigurationError: the file is no benchmark, or has no such row.
+    """
+    kind, _, place = text.partition(":")
+    name, _, wanted = place.partition("#")
+    if kind != "model" or not name.endswith(".json"):
+        return text
+    try:
+        rows = json.loads(Path(name).read_text())["rows"]
+        drafting = [row for row in rows if row["draft"] != "none" and row.get("milliseconds")]
+        row = next(row for row in drafting if wanted in ("", row["name"]))
+        times = {phase: float(part["mean"]) for phase, part in row["milliseconds"].items()}
+        drafts_and_verifies = times["draft"] + times["verify"]
+        each_round = drafts_and_verifies / (float(row["forwards"]) - 1.0)
+        return f"model:{times['total'] - drafts_and_verifies:.2f}+{each_round:.2f}"
+    except OSError as error:
+        raise ConfigurationError(f"latency {text!r}: {name} cannot be read ({error.strerror})") from error
+    except StopIteration as error:
+        names = ", ".join(row["name"] for row in drafting) or "none"
+        raise ConfigurationError(f"latency {text!r}: no such row in {name}; those that draft: {names}") from error
+    except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        raise ConfigurationError(f"latency {text!r}: {name} is no bench.json of specvla bench") from error
 
 
 def parse_latency(text: str) -> Latency:

@@ -36,6 +36,7 @@ def load_from_parameters(values: dict[str, Any]) -> Policy:
         dtype=values["dtype"],
         unnorm_key=values["unnorm_key"] or None,
         preparation=values["image_preparation"],
+        sha256=values["checkpoint_sha256"],
         tree=_tree(values),
     )
     policy.act(np.full((WARM_UP_SIZE, WARM_UP_SIZE, 3), 128, np.uint8), "warm up")

@@ -20,8 +20,11 @@ PARAMETERS = (
         choices=("openvla", "fake"),
     ),
     ParameterSpec(
-        "checkpoint", "", "OpenVLA checkpoint: directory or hub name; empty is the small model of this package"
+        "checkpoint",
+        "",
+        "OpenVLA checkpoint: directory, hub name, or name@revision; empty is this package's small model",
     ),
+    ParameterSpec("checkpoint_sha256", "", "of the checkpoint's weights; others are not loaded. Empty: not checked"),
     ParameterSpec("unnorm_key", "", "norm_stats key of the checkpoint; may stay empty when it has only one"),
     ParameterSpec(
         "image_preparation",

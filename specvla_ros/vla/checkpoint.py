@@ -30,8 +30,10 @@ HUB_PATTERNS = ["*.json", "*.safetensors", PICKLE_FILE]
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def resolve_checkpoint(name: str | Path, revision: str | None = None) -> Path:
+def resolve_checkpoint(name: str | Path) -> Path:
     """A directory as it is, or else a hub name, downloaded once to the hub's cache.
+
+    `owner/name@revision` is that commit, tag or branch, and a commit's hash never changes what it names.
 
     Raises:
         CheckpointError: neither a directory nor a repository that can be reached.
@@ -45,7 +47,8 @@ def resolve_checkpoint(name: str | Path, revision: str | None = None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(str(name), revision=revision, allow_patterns=HUB_PATTERNS))
+        repository, _, revision = str(name).partition("@")
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=HUB_PATTERNS))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(
             f"{name} is not a directory here, and it could not be had from the hub ({type(error).__name__}); check the "

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from specvla_ros.bags.origin import read_origin, weights_sha256
+from specvla_ros.bags.origin import read_origin
 from specvla_ros.bags.recording import Recording, Topics
 from specvla_ros.bags.replay_check import replay_check
 from specvla_ros.nodes.bag import BagReader
+from specvla_ros.shipped import shipped_checkpoint
+from specvla_ros.vla.fingerprint import weights_sha256
 
 BAG = Path(__file__).parents[1] / "data" / "closed_loop"
 RECORD = "rm -rf test/data/closed_loop && .venv/bin/specvla record test/data/closed_loop --jpeg 75 --max-steps 40"
 
 
 def test_the_bag_was_recorded_with_the_shipped_weights() -> None:
-    assert read_origin(BAG)["weights_sha256"] == weights_sha256(""), f"the shipped weights changed; now run: {RECORD}"
+    recorded_with = read_origin(BAG)["weights_sha256"]
+    assert recorded_with == weights_sha256(shipped_checkpoint()), f"the shipped weights changed; now run: {RECORD}"
 
 
 def test_the_bag_is_small_and_holds_compressed_images_under_an_instruction() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 from pathlib import Path
@@ -23,6 +24,7 @@ from specvla_ros.vla.checkpoint import (
     write_checkpoint,
 )
 from specvla_ros.vla.config import OpenVLAConfig
+from specvla_ros.vla.fingerprint import require_sha256, weights_sha256
 
 CPU = torch.device("cpu")
 SHAPES = {"layer.weight": (4, 3), "layer.bias": (4,)}
@@ -153,6 +155,26 @@ def test_a_path_that_is_not_there_and_a_hub_that_cannot_be_reached_say_what_to_d
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(CheckpointError, match=r"hf download openvla/openvla-7b --local-dir"):
         resolve_checkpoint("openvla/openvla-7b")
+
+
+def test_a_revision_behind_the_name_is_what_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    def download(repository: str, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append((repository, revision))
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert resolve_checkpoint("openvla/openvla-7b@31f090d") == resolve_checkpoint("openvla/openvla-7b") == tmp_path
+    assert asked == [("openvla/openvla-7b", "31f090d"), ("openvla/openvla-7b", None)]
+
+
+def test_weights_with_another_hash_are_refused_before_anything_is_loaded(single: Path) -> None:
+    expected = hashlib.sha256((single / "model.safetensors").read_bytes()).hexdigest()
+    assert weights_sha256(single) == expected
+    require_sha256(single, expected.upper())
+    with pytest.raises(CheckpointError, match=f"have the SHA-256 {expected}; expected 1234"):
+        load_policy(single, sha256="1234")
 
 
 def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
