@@ -22,7 +22,7 @@ PARAMETERS = (
     ParameterSpec(
         "checkpoint",
         "",
-        "OpenVLA checkpoint: directory, hub name, or name@revision; empty is this package's small model",
+        "OpenVLA checkpoint: directory, hub name, name@revision; empty is this package's small model",
     ),
     ParameterSpec("checkpoint_sha256", "", "of the checkpoint's weights; others are not loaded. Empty: not checked"),
     ParameterSpec("unnorm_key", "", "norm_stats key of the checkpoint; may stay empty when it has only one"),
