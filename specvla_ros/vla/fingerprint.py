@@ -36,6 +36,6 @@ def require_sha256(directory: Path, expected: str) -> None:
     found = weights_sha256(directory)
     if found != expected.strip().lower():
         raise CheckpointError(
-            f"the weights in {directory} have the SHA-256 {found}; expected {expected}: download them again, or correct what "
-            "is expected (cat *.safetensors | sha256sum)"
+            f"the weights in {directory} have the SHA-256 {found}; expected {expected}: download them again, or "
+            "correct what is expected (cat *.safetensors | sha256sum)"
         )
