@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import re
 import shutil
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import yaml
+from std_msgs.msg import String
 
 from specvla_ros.msg import DecodeStats, EndEffectorCommand, EpisodeStatus
 from specvla_ros.share import share_folder
@@ -40,6 +43,21 @@ def test_the_share_folder_holds_config_launch_and_messages() -> None:
         assert (folder / "launch" / "sim.launch.py").is_file()
         assert (folder / "msg" / "DecodeStats.msg").is_file()
         assert (folder / "action" / "FollowInstruction.action").is_file()
+
+
+def test_what_foxglove_and_rviz_show_exists_in_the_messages() -> None:
+    topics = {"ee_command": EndEffectorCommand, "decode_stats": DecodeStats, "instruction": String}
+    layout = json.loads((ROOT / "config" / "foxglove.json").read_text())
+    paths = [path["value"] for panel in layout["configById"].values() for path in panel.get("paths", [])]
+    assert len(paths) > 8
+    for path in [*paths, layout["configById"]["RawMessages!instruction"]["topicPath"]]:
+        topic, *fields = path.lstrip("/").split(".")
+        message = topics[topic]()
+        for field in fields:
+            message = getattr(message, field.split("[")[0])
+    displays = yaml.safe_load((ROOT / "config" / "specvla.rviz").read_text())["Visualization Manager"]["Displays"]
+    shown = {display["Topic"]["Value"] for display in displays if "Topic" in display}
+    assert shown == {"/image", "/ee_pose", "/delta_twist"}
 
 
 def check_system(folder: Path, **commands: str) -> subprocess.CompletedProcess[str]:
