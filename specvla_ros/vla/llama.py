@@ -76,10 +76,7 @@ class Attention(nn.Module):
 
     def fuse(self) -> None:
         """Queries, keys and values by one product from now on; the parameters stay, as parts of the one piece."""
-        projections = (self.q_proj, self.k_proj, self.v_proj)
-        self.qkv = torch.cat([projection.weight.detach() for projection in projections])
-        for projection, weight in zip(projections, self.qkv.chunk(3), strict=True):
-            projection.weight = nn.Parameter(weight, requires_grad=projection.weight.requires_grad)
+        self.qkv = _in_one_piece(self.q_proj, self.k_proj, self.v_proj)
 
     def forward(
         self, x: Tensor, rotation: tuple[Tensor, Tensor], cache: KeyValueCache, layer: int, mask: Tensor | None
@@ -98,24 +95,48 @@ class Attention(nn.Module):
 
 
 def fuse_projections(module: M) -> M:
-    """`Attention.fuse` throughout a model whose weights are loaded and lie where they will be used."""
+    """`fuse` throughout a model whose weights are loaded and lie where they will be used."""
     for part in module.modules():
-        if isinstance(part, Attention):
+        if isinstance(part, (Attention, Mlp)):
             part.fuse()
     return module
 
 
+def _in_one_piece(*projections: nn.Linear) -> Tensor:
+    """The weights below each other; the projections' own become parts of that piece, so that nothing is held twice."""
+    piece = torch.cat([projection.weight.detach() for projection in projections])
+    sizes = [projection.out_features for projection in projections]
+    for projection, weight in zip(projections, piece.split(sizes), strict=True):
+        projection.weight = nn.Parameter(weight, requires_grad=projection.weight.requires_grad)
+    return piece
+
+
 class Mlp(nn.Module):
-    """Gated SiLU feed-forward."""
+    """Gated SiLU feed-forward.
+
+    Attributes:
+        gate_up: (2 * inner width, width) the weights of the first two projections in one piece, after `fuse`.
+    """
+
+    gate_up: Tensor | None
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.register_buffer("gate_up", None, persistent=False)
+
+    def fuse(self) -> None:
+        """Gate and up by one product from now on; the parameters stay, as parts of the one piece."""
+        self.gate_up = _in_one_piece(self.gate_proj, self.up_proj)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        if self.gate_up is None:
+            gate, up = self.gate_proj(x), self.up_proj(x)
+        else:
+            gate, up = F.linear(x, self.gate_up).chunk(2, dim=-1)
+        return self.down_proj(F.silu(gate) * up)
 
 
 class DecoderLayer(nn.Module):
