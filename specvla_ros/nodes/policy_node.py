@@ -153,7 +153,7 @@ class PolicyNode(LoadedNode[Arrival]):
     def close(self) -> bool:
         """The process ends, and with it the shared memory in which the last word lies: wait until it has been read."""
         self.stop_motion()
-        self._goals.abort("the node ends")
+        self._goals.destroy()
         for publisher in (self._commands, self._twists, self._grippers):
             publisher.wait_for_all_acked(LAST_WORD)
         return super().close()
@@ -216,6 +216,7 @@ class PolicyNode(LoadedNode[Arrival]):
         policy = self._inference.policy
         if policy is None:
             raise ConfigurationError("draft: the policy is still loading; set it again when that is done")
+        self._goals.abort("another draft was chosen")
         self._begin_again()
         self._inference.policy = with_draft(policy, values)
 
