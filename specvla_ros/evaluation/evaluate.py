@@ -6,7 +6,6 @@ from collections.abc import Generator
 from contextlib import closing
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.evaluation.episode_file import EpisodeFile
@@ -15,6 +14,7 @@ from specvla_ros.evaluation.rig import Rig
 from specvla_ros.evaluation.rollout import EpisodeResult
 from specvla_ros.evaluation.schedule import Job
 from specvla_ros.evaluation.worker import play_all
+from specvla_ros.progress import pieces_bar
 from specvla_ros.sim.libero import Task
 
 INITIAL_STATES = 50
@@ -40,7 +40,7 @@ def evaluate(options: EvaluationOptions, console: Console, rig: Rig | None = Non
                 f"{len(results)} of {len(wanted)} episodes are finished already in {file.path}", soft_wrap=True
             )
         left = [job for job in wanted if job not in results]
-        with _progress(console) as progress, closing(_play(rig, options, tasks, left)) as played:
+        with pieces_bar(console) as progress, closing(_play(rig, options, tasks, left)) as played:
             description = _success_rate(list(results.values())) if results else "the first episodes"
             bar = progress.add_task(description, total=len(wanted), completed=len(results))
             for result in played:
@@ -68,17 +68,6 @@ def _chosen(tasks: list[Task], options: EvaluationOptions) -> list[Task]:
     if options.trials > INITIAL_STATES:
         raise ConfigurationError(f"trials is {options.trials}; a task has {INITIAL_STATES} initial states")
     return [task for task in tasks if not options.tasks or task.index in options.tasks]
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
 
 
 def _success_rate(results: list[EpisodeResult]) -> str:

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from specvla_ros.errors import SimulationError, SpecVLAError
 from specvla_ros.processes import end_with_parent, single_threaded_children
+from specvla_ros.progress import pieces_bar
 from specvla_ros.sim.experts import PickAndPlaceExpert, can_solve
 from specvla_ros.sim.libero import STEP_LIMITS, Frame, LiberoEnvironment, Task, list_tasks, to_libero_action
 from specvla_ros.training.demonstrations import (
@@ -184,15 +184,7 @@ def _watch(
     console: Console,
 ) -> None:
     """Show what the workers report until each has ended."""
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
-    with progress:
+    with pieces_bar(console) as progress:
         total = options.demonstrations * len(outcomes)
         bar = progress.add_task("demonstrations", total=total, completed=sum(o.recorded for o in outcomes.values()))
         working = len(workers)

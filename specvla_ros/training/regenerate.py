@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors.torch import save_file
 from torch import Tensor
 
 from specvla_ros.errors import ConfigurationError, DataError, DecodeError
+from specvla_ros.progress import pieces_bar
 from specvla_ros.runtime import load_policy
 from specvla_ros.training.demonstrations import (
     Demonstration,
@@ -87,9 +87,8 @@ def regenerate(options: RegenerateOptions) -> Path:
             f"{options.output} needs {each * left / 1e9:.1f} GB but its disk has {free / 1e9:.1f} GB free; "
             "use a smaller max_frames"
         )
-    columns = (TextColumn("regenerate"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("", total=plan.frames, completed=plan.frames - left)
+    with pieces_bar(console) as progress:
+        bar = progress.add_task("regenerate", total=plan.frames, completed=plan.frames - left)
         for episode, demonstration in _read(todo):
             input_ids = torch.tensor(tokenizer.encode(demonstration.language))
             tensors = _act(target, input_ids, demonstration, episode.steps, options.batch_size)
