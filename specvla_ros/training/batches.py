@@ -14,7 +14,9 @@ from torch import Tensor
 
 from specvla_ros.training.frames import FrameStore
 
-GRIPPER_WEIGHT = 3.0
+GRIPPER_WEIGHT = REACH_WEIGHT = 3.0
+REACH = 0.1
+"""Metres to the object within which an open hand is about to take it."""
 AHEAD = 4
 """Batches that wait to be used."""
 
@@ -54,9 +56,11 @@ class BatchSource:
         self._seed = seed
         train = np.flatnonzero(~store.validation)
         # A grasp or a release is decided in a few of an episode's hundred steps; a policy that misses it fails the
-        # episode however well it does the rest, so those steps are seen more often than their number asks for.
-        weights = np.where(store.near_gripper[train], GRIPPER_WEIGHT, 1.0)
-        self._train, self._cumulative = train, np.cumsum(weights)
+        # episode however well it does the rest, so those steps are seen more often than their number asks for. So are
+        # those before it: an open hand over an object looks much like one that carries it, which is seen far longer.
+        weights = np.where(store.near_gripper, GRIPPER_WEIGHT, 1.0)
+        weights = np.where(_reaching(store), REACH_WEIGHT, weights)
+        self._train, self._cumulative = train, np.cumsum(weights[train])
 
     def rows(self, step: int) -> NDArray[np.int64]:
         """The frames of one training step. They depend on the seed and the step alone, so a resumed run goes on."""
@@ -111,3 +115,9 @@ class BatchSource:
                     break
                 except Full:
                     continue
+
+
+def _reaching(store: FrameStore) -> NDArray[np.bool_]:
+    """(N,) True where an open hand is close to its object; nowhere in data without landmarks."""
+    hand, target = store.landmarks[:, 0, :3], store.landmarks[:, 1, :3]
+    return (store.actions[:, 6] > 0.5) & (np.linalg.norm(target - hand, axis=1) < REACH)
