@@ -98,7 +98,7 @@ def test_the_mean_of_a_sure_distribution_is_its_bin() -> None:
 def test_a_run_that_was_cut_off_ends_with_the_same_weights(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    # A test of a node in the same process may have left Ctrl-C ignored.
+    # A shell starts background processes with Ctrl-C ignored, and the tests may be one.
     usual = signal.signal(signal.SIGINT, signal.default_int_handler)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, usual))
     train_target(options(data, tmp_path / "whole"))
