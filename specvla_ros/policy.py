@@ -14,6 +14,8 @@ from specvla_ros.errors import ConfigurationError
 ACTION_DIMENSIONS = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
 ACTION_LENGTH = len(ACTION_DIMENSIONS)
 MAX_THRESHOLD = 255
+PLAIN = "none"
+"""The draft of plain greedy decoding, which has no draft tokens to accept: its threshold is always 0."""
 
 Thresholds = tuple[int, int, int, int, int, int, int]
 

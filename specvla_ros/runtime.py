@@ -35,7 +35,8 @@ class OpenVLAPolicy:
     """An image and an instruction in, an action with its statistics out.
 
     Args:
-        target, decoder: the model and the loop around it.
+        directory: of the checkpoint, which may bring a draft.
+        decoder: the model and the loop around it.
         tokenizer: of the prompt; None when the checkpoint has none, and then only `decode` works.
         norm_stats: how normalised values become the checkpoint's units.
         preparation: what is done to a camera image before the processor: "libero" or "none".
@@ -44,6 +45,7 @@ class OpenVLAPolicy:
 
     def __init__(
         self,
+        directory: Path,
         decoder: SpeculativeDecoder,
         tokenizer: PromptTokenizer | None,
         norm_stats: NormStats,
@@ -52,6 +54,7 @@ class OpenVLAPolicy:
     ) -> None:
         self.thresholds = thresholds
         self.decoder = decoder
+        self._directory = directory
         self._tokenizer = tokenizer
         self._actions = ActionTokenizer(decoder.target.config.vocabulary_size)
         self._norm_stats = norm_stats
@@ -85,15 +88,14 @@ class OpenVLAPolicy:
         """A new episode begins: drafts forget the last actions."""
         self.decoder.drafter.reset()
 
-    def with_draft(self, draft: str, checkpoint: str | Path | None, tree: TreeConfig) -> OpenVLAPolicy:
-        """Another policy on the same weights and thresholds with the draft of that name; arguments as `load_policy`.
+    def with_draft(self, draft: str, thresholds: Thresholds, tree: TreeConfig | None = None) -> OpenVLAPolicy:
+        """Another policy on the same weights with the draft of that name; `draft` and `tree` as in `load_policy`.
 
         Raises:
             CheckpointError, ConfigurationError: there is no such draft, or it does not fit the target.
         """
-        directory = checkpoint_directory(checkpoint)
-        drafter = build_drafter(draft or "none", self.decoder.target, CAPACITY, tree, directory)
-        return self.with_drafter(drafter, self.thresholds)
+        drafter = build_drafter(draft, self.decoder.target, CAPACITY, tree or TreeConfig(), self._directory)
+        return self.with_drafter(drafter, thresholds)
 
     def with_drafter(self, drafter: Drafter, thresholds: Thresholds) -> OpenVLAPolicy:
         """Another policy on the same weights, with a draft, a cache and a history of its own."""
@@ -101,7 +103,7 @@ class OpenVLAPolicy:
 
     def with_decoder(self, decoder: SpeculativeDecoder, thresholds: Thresholds) -> OpenVLAPolicy:
         """Another policy that reads and acts alike, around another decoder."""
-        return OpenVLAPolicy(decoder, self._tokenizer, self._norm_stats, self._preparation, thresholds)
+        return OpenVLAPolicy(self._directory, decoder, self._tokenizer, self._norm_stats, self._preparation, thresholds)
 
     def _decode(self, input_ids: Tensor, pixel_values: Tensor, stopwatch: Stopwatch) -> Action:
         return self.action(*self.decoder.decode(input_ids, pixel_values, self.thresholds, stopwatch))
@@ -158,7 +160,7 @@ def load_policy(
         preparation = "libero" if key.startswith("libero") else "none"
     require_preparation(preparation)
     tokenizer = PromptTokenizer(directory) if (directory / "tokenizer.json").is_file() else None
-    return OpenVLAPolicy(decoder, tokenizer, norm_stats, preparation, thresholds)
+    return OpenVLAPolicy(directory, decoder, tokenizer, norm_stats, preparation, thresholds)
 
 
 def load_target(directory: Path, dtype: torch.dtype, device: torch.device) -> OpenVLA:

@@ -7,11 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from specvla_ros.errors import ConfigurationError
-from specvla_ros.policy import Policy, Thresholds, expand_thresholds
+from specvla_ros.policy import PLAIN, Policy, Thresholds, expand_thresholds
 from specvla_ros.shipped import NAME
-
-PLAIN = "none"
-"""The draft of plain greedy decoding, which has no draft tokens to accept: its threshold is always 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +85,10 @@ def load(conditions: Sequence[Condition], device: str, dtype: str, unnorm_key: s
     """
     import torch
 
-    from specvla_ros.runtime import CAPACITY, load_policy
-    from specvla_ros.shipped import checkpoint_directory
-    from specvla_ros.speculative.build import TreeConfig, build_drafter
+    from specvla_ros.runtime import load_policy
 
     torch.set_num_threads(1)
     checkpoint = conditions[0].checkpoint
-    directory = checkpoint_directory(checkpoint)
-    plain = load_policy(directory, device=device, dtype=dtype, unnorm_key=unnorm_key or None)
-    target = plain.decoder.target
-    return [
-        Loaded(
-            plain.with_drafter(build_drafter(one.draft, target, CAPACITY, TreeConfig(), directory), one.thresholds),
-            target.config.vocabulary_size,
-        )
-        for one in conditions
-    ]
+    plain = load_policy(checkpoint or None, device=device, dtype=dtype, unnorm_key=unnorm_key or None)
+    vocabulary_size = plain.decoder.target.config.vocabulary_size
+    return [Loaded(plain.with_draft(one.draft, one.thresholds), vocabulary_size) for one in conditions]

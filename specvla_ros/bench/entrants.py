@@ -93,7 +93,7 @@ def load_plain(options: BenchOptions) -> OpenVLAPolicy:
     # Prompts as long as the package's own model reads, and its statistics: a size has neither.
     own = shipped_checkpoint()
     _, norm_stats = select_norm_stats(read_norm_stats(own), None, own)
-    return OpenVLAPolicy(decoder, PromptTokenizer(own), norm_stats, "libero", expand_thresholds(0))
+    return OpenVLAPolicy(own, decoder, PromptTokenizer(own), norm_stats, "libero", expand_thresholds(0))
 
 
 def entrants(options: BenchOptions, plain: OpenVLAPolicy, meter: WorkMeter, count: int) -> list[Entrant]:

@@ -31,17 +31,12 @@ class Rig:
 
     def load_policies(self, several: Sequence[EvaluationOptions]) -> list[Policy]:
         """A policy for each, all of one checkpoint and on the same weights: they need the memory of one."""
-        from specvla_ros.runtime import CAPACITY, OpenVLAPolicy
-        from specvla_ros.speculative.build import TreeConfig, build_drafter
+        from specvla_ros.runtime import OpenVLAPolicy
 
         first = self.load_policy(several[0])
         assert isinstance(first, OpenVLAPolicy)
-        target, directory = first.decoder.target, several[0].checkpoint_directory
-        policies: list[Policy] = [first]
-        for one in several[1:]:
-            drafter = build_drafter(one.draft, target, CAPACITY, TreeConfig(), directory)
-            policies.append(first.with_drafter(drafter, expand_thresholds(one.threshold)))
-        return policies
+        others = [first.with_draft(one.draft, expand_thresholds(one.threshold)) for one in several[1:]]
+        return [first, *others]
 
     def create_environment(self, options: EvaluationOptions, task: Task) -> Environment:
         """The scene of a task."""

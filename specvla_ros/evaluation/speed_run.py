@@ -14,7 +14,8 @@ from rich.table import Table
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import Rig
 from specvla_ros.evaluation.speedup import measure_speed, record_frames
-from specvla_ros.evaluation.sweep import PLAIN, threshold_text
+from specvla_ros.evaluation.sweep import threshold_text
+from specvla_ros.policy import PLAIN
 
 SPEED = "speed.json"
 

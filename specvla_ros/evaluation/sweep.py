@@ -15,9 +15,7 @@ from specvla_ros.evaluation.latency import LOCKSTEP
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import Rig
 from specvla_ros.evaluation.tables import Summary, summarise, write_summary
-
-PLAIN = "none"
-"""The draft of plain greedy decoding, which has no draft tokens to accept: its threshold is always 0."""
+from specvla_ros.policy import PLAIN
 
 
 def combinations(

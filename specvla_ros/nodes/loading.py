@@ -56,7 +56,7 @@ def with_draft(policy: Policy, values: dict[str, Any]) -> Policy:
 
     if not isinstance(policy, OpenVLAPolicy):
         return policy
-    return policy.with_draft(values["draft"], values["checkpoint"] or None, _tree(values))
+    return policy.with_draft(values["draft"], policy.thresholds, _tree(values))
 
 
 def _tree(values: dict[str, Any]) -> TreeConfig:

@@ -18,8 +18,7 @@ from specvla_ros.errors import ConfigurationError
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import Rig
 from specvla_ros.evaluation.rollout import SEED
-from specvla_ros.evaluation.sweep import PLAIN
-from specvla_ros.policy import Action, DecodeStats, Thresholds
+from specvla_ros.policy import PLAIN, Action, DecodeStats, Thresholds
 from specvla_ros.runtime import OpenVLAPolicy
 from specvla_ros.sim.libero import Frame
 from specvla_ros.speculative.decode import Round, SpeculativeDecoder

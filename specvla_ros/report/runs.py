@@ -14,9 +14,8 @@ from specvla_ros.evaluation.episode_file import EPISODES, OPTIONS, read_results
 from specvla_ros.evaluation.latency import LOCKSTEP, parse_latency
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rollout import EpisodeResult
-from specvla_ros.evaluation.sweep import PLAIN
 from specvla_ros.evaluation.tables import TOTAL, Summary
-from specvla_ros.policy import Thresholds, expand_thresholds
+from specvla_ros.policy import PLAIN, Thresholds, expand_thresholds
 from specvla_ros.report.details import Details
 
 CONDITIONS = ("draft", "threshold")
