@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
-from peer import PATIENCE, Peer, running_peer, sending, wait_until
+from peer import PATIENCE, Peer, running_peer, sending
 
 ROS2 = shutil.which("ros2")
 pytestmark = pytest.mark.skipif(
@@ -39,7 +39,7 @@ def launched(peer: Peer) -> Iterator[subprocess.Popen[str]]:
     command = [ROS2, "launch", "specvla_ros", "policy.launch.py", "policy:=fake", "dry_run:=false"]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ)
     try:
-        wait_until(lambda: peer.images.get_subscription_count() == 1)
+        peer.wait_for_listener()
         yield child
     finally:
         child.send_signal(signal.SIGINT)

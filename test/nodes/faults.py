@@ -133,6 +133,16 @@ class Arm:
         return len(self._peer.received["command"])
 
 
+def arm_with_an_action_in_work(peer: Peer) -> Arm:
+    """A moving arm, and one more image whose action is being decoded; the policy must be slow."""
+    peer.begin()
+    peer.moving()
+    arm = Arm(peer)
+    peer.send(255)
+    time.sleep(0.1)  # the action of this image is in work
+    return arm
+
+
 def told(row: Row, text: str) -> bool:
     """Whether the text holds the row's sentence."""
     return re.search(".*".join(map(re.escape, row.user.split("…"))), text) is not None

@@ -30,6 +30,8 @@ from specvla_ros.nodes.conversion import rgb_to_image
 
 PATIENCE = 15.0
 """Seconds until a test gives up waiting; discovery now and then takes three."""
+LONG_HOLD = ("-p", "hold_time:=10.0")
+"""Parameters of a policy node whose arm nothing brings to rest but what the test does."""
 
 
 class Peer(Node):
@@ -63,6 +65,23 @@ class Peer(Node):
 
     def instruct(self, text: str = "pick up the bowl") -> None:
         self.instructions.publish(String(data=text))
+
+    def begin(self, text: str = "pick up the bowl") -> None:
+        """Once the node listens to the camera, tell it what to do."""
+        self.wait_for_listener()
+        self.instruct(text)
+
+    def wait_for_listener(self) -> None:
+        """Until the node listens to the camera, as it does while active."""
+        wait_until(lambda: self.images.get_subscription_count() == 1)
+
+    def is_told_nothing(self, provoke: Callable[[], object] = lambda: None) -> bool:
+        """Whether no command comes for half a second, whatever `provoke` does meanwhile."""
+        count = len(self.received["command"])
+        for _ in range(10):
+            provoke()
+            time.sleep(0.05)
+        return len(self.received["command"]) == count
 
     def call(self, client: Any, request: Any) -> Any:
         """The answer of a service."""

@@ -9,14 +9,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from faults import AFTER_INSTRUCTION, MOVES_AGAIN, ROWS, STOP, Arm, end, passed, wait_for_sentence
-from peer import Peer, is_moving, policy_process, process, running_peer, wait_until
+from faults import (
+    AFTER_INSTRUCTION,
+    MOVES_AGAIN,
+    ROWS,
+    STOP,
+    Arm,
+    arm_with_an_action_in_work,
+    end,
+    passed,
+    wait_for_sentence,
+)
+from peer import LONG_HOLD, Peer, is_moving, policy_process, process, running_peer, wait_until
 from rclpy.serialization import serialize_message
 from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
-from test_policy_safety import LONG_HOLD, begin
 
 from specvla_ros.nodes import qos
 from specvla_ros.nodes.conversion import rgb_to_image
@@ -115,7 +124,7 @@ def test_a_policy_that_fails_while_the_arm_moves_brings_it_to_rest(peer: Peer, f
 def stops(peer: Peer, child: subprocess.Popen[str], fault: str, provoke: Callable[[], object]) -> None:
     """The fault, again and again, stops a moving arm once and is told; afterwards the arm moves again."""
     row = ROWS[fault]
-    begin(peer)
+    peer.begin()
     peer.moving()
     arm = Arm(peer)
     wait_for_sentence(peer, row, provoke)
@@ -137,7 +146,7 @@ def moves(peer: Peer) -> bool:
 def test_without_any_image_nothing_is_sent_and_the_first_one_moves_the_arm(peer: Peer) -> None:
     row = ROWS["no image at all"]
     with policy_process("FakePolicy()") as child:
-        begin(peer)
+        peer.begin()
         arm = Arm(peer)
         wait_for_sentence(peer, row)
         assert (arm.outcome(), row.node) == (row.arm, MOVES_AGAIN)
@@ -149,11 +158,7 @@ def test_without_any_image_nothing_is_sent_and_the_first_one_moves_the_arm(peer:
 def test_an_instruction_that_changes_while_an_action_is_decoded_makes_it_void(peer: Peer) -> None:
     row = ROWS["instruction: changed while an action is decoded"]
     with policy_process("FakePolicy(delay=0.5)", *LONG_HOLD) as child:
-        begin(peer)
-        peer.moving()
-        arm = Arm(peer)
-        peer.send(255)
-        time.sleep(0.1)  # the action of this image is in work
+        arm = arm_with_an_action_in_work(peer)
         peer.instruct("open the drawer")
         wait_until(lambda: not is_moving(peer.received["command"][-1]))
         assert arm.outcome() == row.arm == STOP
@@ -177,7 +182,7 @@ def test_a_clock_that_goes_back_brings_the_arm_to_rest(peer: Peer) -> None:
         return bool(commands) and commands[-1].header.stamp == stamp and is_moving(commands[-1])
 
     with policy_process("FakePolicy()", "-p", "use_sim_time:=true", *LONG_HOLD) as child:
-        begin(peer)
+        peer.begin()
         wait_until(lambda: clock.get_subscription_count() == 1)
         wait_until(lambda: moves_at(500.5))
         arm = Arm(peer)

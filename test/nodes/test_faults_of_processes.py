@@ -27,16 +27,16 @@ from faults import (
     STOP,
     UNCONFIGURED,
     Arm,
+    arm_with_an_action_in_work,
     end,
     page,
     passed,
     told,
     wait_for_sentence,
 )
-from peer import PATIENCE, Peer, is_moving, policy_process, process, running_peer, sending, wait_until
+from peer import LONG_HOLD, PATIENCE, Peer, is_moving, policy_process, process, running_peer, sending, wait_until
 from rclpy.parameter import Parameter
 from test_libero_bridge import FAKE_SCENE, parameters
-from test_policy_safety import LONG_HOLD, begin
 
 from specvla_ros.shipped import shipped_checkpoint
 
@@ -68,11 +68,7 @@ def test_a_signal_while_an_action_is_decoded_stops_the_arm_and_ends_the_node(
 ) -> None:
     fault = f"{number.name} while an action is decoded"
     with policy_process("FakePolicy(delay=0.5)", *LONG_HOLD) as child:
-        begin(peer)
-        peer.moving()
-        arm = Arm(peer)
-        peer.send(255)
-        time.sleep(0.1)  # the action of this image is in work
+        arm = arm_with_an_action_in_work(peer)
         child.send_signal(number)
         output, _ = child.communicate(timeout=PATIENCE)
         assert arm.outcome() == ROWS[fault].arm
@@ -84,7 +80,7 @@ def test_a_policy_that_is_killed_and_started_again_goes_on_with_the_next_image(p
     row = ROWS["policy killed with -9 under running images"]
     with sending(peer):
         with policy_process("FakePolicy()") as child:
-            begin(peer)
+            peer.begin()
             wait_until(lambda: any(map(is_moving, peer.received["command"])))
             child.kill()
             child.wait(PATIENCE)
@@ -171,7 +167,7 @@ def test_what_cannot_be_loaded_moves_nothing_and_is_named(peer: Peer, fault: str
 def test_a_storm_of_parameters_neither_holds_up_commands_nor_lets_a_bad_one_through(peer: Peer) -> None:
     fault = "parameters: 300 sets, at most 100 a second, every other one refused"
     with policy_process("FakePolicy()", *LONG_HOLD):
-        begin(peer)
+        peer.begin()
         peer.moving()
         assert peer.parameter_client.wait_for_services(PATIENCE)
         started, futures, pictures = time.monotonic(), [], []

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 from action_msgs.msg import GoalStatus
-from peer import PATIENCE, Peer, is_moving, policy_process, running_peer, sending, wait_until
+from peer import LONG_HOLD, PATIENCE, Peer, is_moving, policy_process, running_peer, sending, wait_until
 from rclpy.action import ActionClient
 from std_msgs.msg import Bool
-from test_policy_safety import LONG_HOLD, begin, quiet
 
 from specvla_ros.action import FollowInstruction
 
@@ -25,7 +24,7 @@ def peer() -> Iterator[Peer]:
 def client(peer: Peer) -> Iterator[Client]:
     """A client of a node with the fake policy, whose images come at 20 Hz."""
     with policy_process("FakePolicy()", *LONG_HOLD):
-        wait_until(lambda: peer.images.get_subscription_count() == 1)
+        peer.wait_for_listener()
         with sending(peer):
             yield Client(peer)
 
@@ -75,7 +74,7 @@ def test_a_goal_moves_the_arm_tells_of_it_and_its_cancel_brings_the_arm_to_rest(
     status, result = client.result(handle)
     assert status == GoalStatus.STATUS_CANCELED and result.message == "cancelled" and result.steps >= steps[-1]
     wait_until(lambda: not client.is_moving)
-    assert quiet(client.peer), "and no instruction is in force afterwards"
+    assert client.peer.is_told_nothing(), "and no instruction is in force afterwards"
 
 
 def test_a_goal_whose_time_is_up_succeeds_and_the_arm_rests(client: Client) -> None:
@@ -83,7 +82,7 @@ def test_a_goal_whose_time_is_up_succeeds_and_the_arm_rests(client: Client) -> N
     assert status == GoalStatus.STATUS_SUCCEEDED and result.message == "its 0.8 s are up"
     assert result.steps > 3 and 0.8 <= result.elapsed < 2.0
     wait_until(lambda: not client.is_moving)
-    assert quiet(client.peer)
+    assert client.peer.is_told_nothing()
 
 
 def test_an_emergency_stop_aborts_the_goal_and_its_release_does_not_take_it_up_again(client: Client) -> None:
@@ -95,7 +94,7 @@ def test_an_emergency_stop_aborts_the_goal_and_its_release_does_not_take_it_up_a
     assert not client.send().accepted, "nothing may move now"
     client.peer.estops.publish(Bool(data=False))
     wait_until(lambda: client.peer.enable(True).success)
-    assert not client.is_moving and quiet(client.peer)
+    assert not client.is_moving and client.peer.is_told_nothing()
     assert client.send().accepted
     wait_until(lambda: client.is_moving)
 
@@ -106,7 +105,7 @@ def test_whoever_instructs_the_arm_next_takes_it(client: Client) -> None:
     second = client.send("push the plate")
     assert client.result(first)[0] == GoalStatus.STATUS_ABORTED
     wait_until(lambda: client.is_moving)
-    begin(client.peer, "open the drawer")
+    client.peer.begin("open the drawer")
     status, result = client.result(second)
     assert status == GoalStatus.STATUS_ABORTED and "on the topic" in result.message
     wait_until(lambda: client.is_moving)
@@ -117,7 +116,7 @@ def test_whoever_instructs_the_arm_next_takes_it(client: Client) -> None:
 )
 def test_an_unusable_goal_is_refused_and_moves_nothing(client: Client, instruction: str, time_limit: float) -> None:
     assert not client.send(instruction, time_limit).accepted
-    assert quiet(client.peer)
+    assert client.peer.is_told_nothing()
 
 
 def test_a_deactivation_aborts_the_goal(client: Client) -> None:
@@ -126,4 +125,4 @@ def test_a_deactivation_aborts_the_goal(client: Client) -> None:
     assert client.peer.change_state("deactivate")
     assert client.result(handle)[0] == GoalStatus.STATUS_ABORTED
     assert client.peer.change_state("activate")
-    assert not client.is_moving and quiet(client.peer)
+    assert not client.is_moving and client.peer.is_told_nothing()

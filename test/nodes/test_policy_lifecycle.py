@@ -24,8 +24,7 @@ def test_a_managed_node_waits_for_every_transition(peer: Peer) -> None:
         assert peer.change_state("configure") and peer.state == "inactive"
         assert peer.images.get_subscription_count() == 0, "an inactive node does not listen to the camera"
         assert peer.change_state("activate") and peer.state == "active"
-        wait_until(lambda: peer.images.get_subscription_count() == 1)
-        peer.instruct()
+        peer.begin()
         peer.moving()
         assert peer.change_state("deactivate") and peer.state == "inactive"
         stop = peer.wait_for_rest()
@@ -40,18 +39,16 @@ def test_a_managed_node_waits_for_every_transition(peer: Peer) -> None:
 
 def test_a_node_that_was_deactivated_moves_again_after_its_activation(peer: Peer) -> None:
     with policy_process():
-        wait_until(lambda: peer.images.get_subscription_count() == 1)
-        peer.instruct()
+        peer.begin()
         peer.moving()
         assert peer.change_state("deactivate") and peer.change_state("activate")
-        wait_until(lambda: peer.images.get_subscription_count() == 1)
+        peer.wait_for_listener()
         peer.moving()
 
 
 def test_the_draft_changes_while_the_node_is_active_and_one_that_does_not_exist_is_refused(peer: Peer) -> None:
     with policy_process("load_from_parameters(values)", "-p", "max_image_age:=0.0", "-p", "hold_time:=10.0"):
-        wait_until(lambda: peer.images.get_subscription_count() == 1)
-        peer.instruct()
+        peer.begin()
         peer.command_for(peer.send(200))
         refused = peer.set_parameters(draft="nonsense")[0]
         assert not refused.successful and "'nonsense' does not exist" in refused.reason
@@ -82,8 +79,7 @@ def test_configuring_reports_in_the_diagnostics_while_it_loads(peer: Peer) -> No
 
 def test_parameters_change_together_or_not_at_all(peer: Peer) -> None:
     with policy_process():
-        wait_until(lambda: peer.images.get_subscription_count() == 1)
-        peer.instruct()
+        peer.begin()
         assert peer.parameter_client.wait_for_services(10.0)
         for values, reason in [
             ({"threshold": 5, "workspace_low": [20.0] * 3}, "is not below workspace_high"),
@@ -101,8 +97,7 @@ def test_parameters_change_together_or_not_at_all(peer: Peer) -> None:
 
 def test_the_status_is_told_once_for_each_change_and_kept_for_who_comes_late(peer: Peer) -> None:
     with policy_process():
-        wait_until(lambda: peer.images.get_subscription_count() == 1)
-        peer.instruct()
+        peer.begin()
         for brightness in range(0, 200, 20):
             peer.command_for(peer.send(brightness))
         peer.status("publishing commands")

@@ -25,8 +25,7 @@ def peer() -> Iterator[Peer]:
 def policy(peer: Peer) -> Iterator[subprocess.Popen[str]]:
     """A node with the fake policy that has seen an instruction."""
     with policy_process() as child:
-        wait_until(lambda: peer.images.get_subscription_count() == 1)
-        peer.instruct()
+        peer.begin()
         yield child
 
 
@@ -94,7 +93,7 @@ def test_a_stale_image_gives_no_command(peer: Peer) -> None:
 
 def test_without_an_instruction_nothing_is_published_and_diagnostics_say_so(peer: Peer) -> None:
     with policy_process():
-        wait_until(lambda: peer.images.get_subscription_count() == 1)
+        peer.wait_for_listener()
         peer.diagnosis("no instruction", peer.send)
         peer.instruct("   ")
         for _ in range(10):
@@ -106,8 +105,7 @@ def test_without_an_instruction_nothing_is_published_and_diagnostics_say_so(peer
 @pytest.mark.parametrize(("fault", "sentence"), [("nan", "not finite"), ("raise", "was told to fail")])
 def test_a_policy_that_fails_moves_nothing_and_is_reported(peer: Peer, fault: str, sentence: str) -> None:
     with policy_process(f"FakePolicy(fault={fault!r})") as child:
-        wait_until(lambda: peer.images.get_subscription_count() == 1)
-        peer.instruct()
+        peer.begin()
         peer.diagnosis(sentence, peer.send)
         assert not peer.received["command"] and not peer.received["twist"]
         assert child.poll() is None
@@ -121,8 +119,7 @@ def test_a_policy_that_cannot_be_loaded_leaves_the_node_alive_with_the_reason(pe
 
 def test_the_newest_image_wins_under_a_slow_policy(peer: Peer) -> None:
     with policy_process("FakePolicy(delay=0.4)"):
-        wait_until(lambda: peer.images.get_subscription_count() == 1)
-        peer.instruct()
+        peer.begin()
         peer.command_for(peer.send(0))
         sent = []
         for brightness in range(10, 110, 10):
@@ -136,8 +133,7 @@ def test_the_newest_image_wins_under_a_slow_policy(peer: Peer) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_node_cleanly(peer: Peer, number: signal.Signals) -> None:
     with policy_process("FakePolicy(delay=0.3)") as child:
-        wait_until(lambda: peer.images.get_subscription_count() == 1)
-        peer.instruct()
+        peer.begin()
         peer.send()
         time.sleep(0.1)
         child.send_signal(number)

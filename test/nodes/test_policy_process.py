@@ -15,7 +15,7 @@ def test_diagnostics_come_once_a_second_although_simulated_time_stands_still() -
 
 def test_a_policy_fault_does_not_silence_the_warning_about_another_thing() -> None:
     with running_peer() as peer, policy_process("FakePolicy(fault='raise')") as child:
-        wait_until(lambda: peer.images.get_subscription_count() == 1)
+        peer.wait_for_listener()
         peer.diagnosis("no instruction", peer.send)
         peer.instruct()
         peer.diagnosis("was told to fail", peer.send)
@@ -28,8 +28,7 @@ def test_a_policy_fault_does_not_silence_the_warning_about_another_thing() -> No
 
 def test_ctrl_c_twice_ends_the_node_as_cleanly_as_once() -> None:
     with running_peer() as peer, policy_process("FakePolicy(delay=0.5)") as child:
-        wait_until(lambda: peer.images.get_subscription_count() == 1)
-        peer.instruct()
+        peer.begin()
         peer.command_for(peer.send())
         peer.send()
         time.sleep(0.1)  # the action of this image is in work

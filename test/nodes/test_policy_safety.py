@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 from geometry_msgs.msg import PoseStamped
-from peer import PATIENCE, Peer, is_moving, policy_process, process, running_peer, wait_until
+from peer import LONG_HOLD, PATIENCE, Peer, is_moving, policy_process, process, running_peer, wait_until
 from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Bool
@@ -32,8 +32,6 @@ class FaultyPolicy(FakePolicy):
 
 main(sys.argv, load=lambda values: FaultyPolicy())
 """
-LONG_HOLD = ("-p", "hold_time:=10.0")
-"""Then nothing but what the test does brings the arm to rest."""
 
 
 @pytest.fixture
@@ -42,27 +40,13 @@ def peer() -> Iterator[Peer]:
         yield peer
 
 
-def begin(peer: Peer, text: str = "pick up the bowl") -> None:
-    wait_until(lambda: peer.images.get_subscription_count() == 1)
-    peer.instruct(text)
-
-
-def quiet(peer: Peer, provoke: Callable[[], object] = lambda: None) -> bool:
-    """Whether no command comes for half a second, whatever `provoke` does meanwhile."""
-    count = len(peer.received["command"])
-    for _ in range(10):
-        provoke()
-        time.sleep(0.05)
-    return len(peer.received["command"]) == count
-
-
 def test_the_last_command_is_repeated_then_comes_to_rest_once_and_then_nothing_is_said(peer: Peer) -> None:
     with policy_process("FakePolicy()", "-p", "hold_time:=1.0", "-p", "command_rate:=50.0"):
-        begin(peer)
+        peer.begin()
         first = peer.moving()
         assert not first.held and 0.0 <= first.age < 1.0
         stop = peer.wait_for_rest()
-        assert quiet(peer)
+        assert peer.is_told_nothing()
         answers = [command for command in peer.received["command"] if command.header.stamp == stop.header.stamp]
     assert answers[-1] == stop and stop.held and stop.age > 1.0 and stop.gripper == first.gripper
     repeated = answers[1:-1]
@@ -74,17 +58,17 @@ def test_the_last_command_is_repeated_then_comes_to_rest_once_and_then_nothing_i
 
 def test_an_emergency_stop_acts_at_once_and_needs_its_release_and_an_enabling(peer: Peer) -> None:
     with policy_process("FakePolicy()", *LONG_HOLD):
-        begin(peer)
+        peer.begin()
         peer.moving()
         peer.estops.publish(Bool(data=True))
         peer.wait_for_rest()
         assert "emergency stop" in peer.status("emergency stop")
-        assert quiet(peer, peer.send)
+        assert peer.is_told_nothing(peer.send)
         refused = peer.enable(True)
         assert not refused.success and "emergency stop" in refused.message
         peer.estops.publish(Bool(data=False))
         peer.diagnosis("not enabled", peer.send)
-        assert quiet(peer, peer.send), "a release alone moves nothing"
+        assert peer.is_told_nothing(peer.send), "a release alone moves nothing"
         assert peer.enable(True).success
         peer.moving()
 
@@ -92,7 +76,7 @@ def test_an_emergency_stop_acts_at_once_and_needs_its_release_and_an_enabling(pe
 def test_an_emergency_stop_that_was_pressed_before_the_node_started_counts(peer: Peer) -> None:
     peer.estops.publish(Bool(data=True))
     with policy_process("(__import__('time').sleep(2.0), FakePolicy())[1]"):
-        begin(peer)
+        peer.begin()
         peer.diagnosis("emergency stop", peer.send)
         assert not peer.received["command"]
 
@@ -100,7 +84,7 @@ def test_an_emergency_stop_that_was_pressed_before_the_node_started_counts(peer:
 def test_an_emergency_stop_from_a_volatile_publisher_is_heard_too(peer: Peer) -> None:
     volatile = peer.create_publisher(Bool, "estop", qos.COMMAND)
     with policy_process("FakePolicy()", *LONG_HOLD):
-        begin(peer)
+        peer.begin()
         wait_until(lambda: volatile.get_subscription_count() == 1)
         peer.moving()
         volatile.publish(Bool(data=True))
@@ -109,18 +93,18 @@ def test_an_emergency_stop_from_a_volatile_publisher_is_heard_too(peer: Peer) ->
 
 def test_disabling_stops_and_enabling_moves_again(peer: Peer) -> None:
     with policy_process("FakePolicy()", *LONG_HOLD):
-        begin(peer)
+        peer.begin()
         peer.moving()
         assert peer.enable(False).success
         peer.wait_for_rest()
-        assert quiet(peer, peer.send)
+        assert peer.is_told_nothing(peer.send)
         assert peer.enable(True).success
         peer.moving()
 
 
 def test_a_dry_run_that_is_switched_on_stops_the_arm_and_marks_what_follows(peer: Peer) -> None:
     with policy_process("FakePolicy()", *LONG_HOLD):
-        begin(peer)
+        peer.begin()
         assert not peer.moving().dry_run
         assert peer.set_parameters(dry_run=True)[0].successful
         wait_until(lambda: peer.received["twist"][-1].twist.linear.x == 0.0)
@@ -138,7 +122,7 @@ def test_a_dry_run_that_is_switched_on_stops_the_arm_and_marks_what_follows(peer
 @pytest.mark.parametrize(("brightness", "sentence"), [(0, "was told to fail"), (10, "the action is not finite")])
 def test_a_policy_that_fails_while_the_arm_moves_brings_it_to_rest(peer: Peer, brightness: int, sentence: str) -> None:
     with process(FAULTY_POLICY, "--ros-args", *LONG_HOLD):
-        begin(peer)
+        peer.begin()
         peer.moving()
         peer.diagnosis(sentence, lambda: peer.send(brightness))
         peer.wait_for_rest()
@@ -147,7 +131,7 @@ def test_a_policy_that_fails_while_the_arm_moves_brings_it_to_rest(peer: Peer, b
 
 def test_a_stale_image_while_the_arm_moves_brings_it_to_rest(peer: Peer) -> None:
     with policy_process("FakePolicy()", *LONG_HOLD):
-        begin(peer)
+        peer.begin()
         peer.moving()
         peer.diagnosis("stale image", lambda: peer.send(age=5.0))
         peer.wait_for_rest()
@@ -155,9 +139,9 @@ def test_a_stale_image_while_the_arm_moves_brings_it_to_rest(peer: Peer) -> None
 
 def test_a_stale_instruction_moves_nothing_until_it_is_given_again(peer: Peer) -> None:
     with policy_process("FakePolicy()", *LONG_HOLD, "-p", "max_instruction_age:=0.5"):
-        begin(peer)
+        peer.begin()
         assert "max_instruction_age is 0.5 s" in peer.diagnosis("stale instruction", peer.send)
-        assert quiet(peer, peer.send)
+        assert peer.is_told_nothing(peer.send)
         assert peer.set_parameters(max_instruction_age=60.0)[0].successful
         peer.instruct()
         peer.moving()
@@ -165,7 +149,7 @@ def test_a_stale_instruction_moves_nothing_until_it_is_given_again(peer: Peer) -
 
 def test_another_instruction_ends_what_the_arm_did_for_the_one_before(peer: Peer) -> None:
     with policy_process("FakePolicy()", *LONG_HOLD):
-        begin(peer)
+        peer.begin()
         peer.moving()
         peer.instruct("open the drawer")
         peer.wait_for_rest()
@@ -176,11 +160,11 @@ def test_an_image_of_another_frame_moves_nothing_until_a_new_instruction(peer: P
     other = rgb_to_image(np.full((32, 48, 3), 255, np.uint8))
     other.header.frame_id = "wrist_camera"
     with policy_process("FakePolicy()", *LONG_HOLD):
-        begin(peer)
+        peer.begin()
         peer.moving()
         peer.diagnosis("frame_id changed from '' to 'wrist_camera'", lambda: peer.send(message=other))
         peer.wait_for_rest()
-        assert quiet(peer, lambda: peer.send(message=other))
+        assert peer.is_told_nothing(lambda: peer.send(message=other))
         peer.instruct("open the drawer")
         assert is_moving(peer.command_for(peer.send(message=other)))
 
@@ -203,7 +187,7 @@ def test_a_clock_that_goes_back_ends_the_episode_and_the_next_one_works(peer: Pe
         return bool(commands) and commands[-1].header.stamp.sec == int(seconds) and is_moving(commands[-1])
 
     with policy_process("FakePolicy()", "-p", "use_sim_time:=true", *LONG_HOLD):
-        begin(peer)
+        peer.begin()
         wait_until(lambda: clock.get_subscription_count() == 1)
         wait_until(lambda: last_command_is_of(500.5))
         clock.publish(Clock(clock=Time(nanoseconds=1_500_000_000).to_msg()))
@@ -236,7 +220,7 @@ def test_the_hand_stays_in_its_box_and_diagnostics_say_whether_there_is_one(peer
 
     high = ("-p", "workspace_high:=[1.0, 1.0, 1.0]", "-p", "max_pose_age:=5.0")
     with policy_process("FakePolicy()", *LONG_HOLD, *high):
-        begin(peer)
+        peer.begin()
         wait_until(lambda: "no ee_pose has come" in box())
         wait_until(last_is(0.05))
         wait_until(lambda: box() == "applied")
@@ -249,7 +233,7 @@ def test_a_signal_while_the_arm_moves_brings_it_to_rest_before_the_node_ends(
     peer: Peer, number: signal.Signals
 ) -> None:
     with policy_process("FakePolicy()", *LONG_HOLD) as child:
-        begin(peer)
+        peer.begin()
         peer.moving()
         child.send_signal(number)
         output, _ = child.communicate(timeout=PATIENCE)

@@ -53,7 +53,7 @@ def check(peer: Peer, node: str) -> None:
 
 def test_the_policy_node_is_allowed_what_it_uses(peer: Peer) -> None:
     with policy_process():
-        wait_until(lambda: peer.images.get_subscription_count() == 1)
+        peer.wait_for_listener()
         peer.wait_until_answered()
         check(peer, "specvla")
 
