@@ -17,6 +17,7 @@ launch_ros = pytest.importorskip(
     "launch_ros", reason="launch_ros is in no package registry; it comes with a ROS 2 installation"
 )
 
+from installation import NOT_INSTALLED, installed  # noqa: E402
 from launch.actions import (  # noqa: E402
     DeclareLaunchArgument,
     ExecuteProcess,
@@ -136,16 +137,7 @@ def launched(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
             child.communicate(timeout=PATIENCE)
 
 
-def installed() -> bool:
-    from ament_index_python.packages import PackageNotFoundError, get_package_prefix
-
-    try:
-        return bool(get_package_prefix("specvla_ros"))
-    except (PackageNotFoundError, LookupError, OSError):
-        return False
-
-
-@pytest.mark.skipif(not installed(), reason="specvla_ros is not in AMENT_PREFIX_PATH: source its workspace first")
+@pytest.mark.skipif(not installed(), reason=NOT_INSTALLED)
 @pytest.mark.parametrize(
     "launched",
     [
@@ -176,7 +168,7 @@ def test_a_launched_policy_obeys_its_arguments_and_ends_with_ctrl_c(launched: su
     assert "process has finished cleanly" in output and "Traceback" not in output, output
 
 
-@pytest.mark.skipif(not installed(), reason="specvla_ros is not in AMENT_PREFIX_PATH: source its workspace first")
+@pytest.mark.skipif(not installed(), reason=NOT_INSTALLED)
 @pytest.mark.parametrize(
     "launched",
     [("policy.launch.py", "policy:=fake", "image_transport:=compressed", "image_topic:=camera/image_raw")],
