@@ -69,7 +69,7 @@ def target(
     output: Annotated[Path, typer.Option(help="Folder for checkpoint, log and state.")] = Path("runs/target"),
     start: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="Output of another training to begin with, for example before corrections were recorded."),
+        typer.Option(help="Output of another training, or a checkpoint, to begin with."),
     ] = None,
     minutes: Minutes = 0.0,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 20_000,
@@ -86,6 +86,9 @@ def target(
     layers: Annotated[int, typer.Option(help="Layers of the language model.")] = 3,
     device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, or bfloat16 for the matrix products.")] = "auto",
+    compile_model: Annotated[
+        bool, typer.Option("--compile", help="Have torch compile the model first; worth its minute in a long run.")
+    ] = False,
     threads: Annotated[int, typer.Option(min=0, help="torch's threads on a CPU; 0 is its own choice.")] = 0,
     workers: Workers = 0,
 ) -> None:
@@ -110,6 +113,7 @@ def target(
             every=every,
             device=device,
             dtype=dtype,
+            compile=compile_model,
             threads=threads or None,
             workers=workers or None,
         )

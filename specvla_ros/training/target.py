@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 from specvla_ros.errors import ConfigurationError
+from specvla_ros.runtime import load_target
 from specvla_ros.training.augmentation import augment
 from specvla_ros.training.batched import PromptTable
 from specvla_ros.training.batches import Batch, BatchSource
@@ -29,6 +30,7 @@ from specvla_ros.training.optimiser import Optimiser
 from specvla_ros.training.small_target import write_target
 from specvla_ros.training.target_options import TargetOptions
 from specvla_ros.training.training_log import TrainingLog
+from specvla_ros.vla.model import OpenVLA
 from specvla_ros.vla.prompt import PromptTokenizer, write_small_tokenizer
 
 STATE_FILE = "state.pt"
@@ -91,28 +93,43 @@ class TargetRun:
         self._decisive = {**options.decisive(), "frames": len(store), "norm_stats": self._norm_stats}
         torch.manual_seed(options.seed)
         self._model = Learner(self._config, _prompts(store.instructions), _moves(self._norm_stats)).to(self._device)
+        self._losses = torch.compile(self._model) if options.compile else self._model
         self._average = copy.deepcopy(self._model)
         self._optimiser = Optimiser(self._model)
         self._step = 0
         self._seconds = 0.0
         self._progress = 0.0
 
-    def start_from(self, output: Path) -> None:
-        """Begin with the averaged weights of another run, which may have seen other data.
+    def start_from(self, start: Path) -> None:
+        """Begin with another run's averaged weights, or with a checkpoint's; either may have seen other data.
+
+        A checkpoint has no landmark head, so that one begins from nothing.
 
         Raises:
-            ConfigurationError: there is no such run, or its sizes are others.
+            ConfigurationError: it is neither, or its sizes are others.
         """
-        path = output / STATE_FILE
+        if (start / "config.json").is_file():
+            self._start_from_checkpoint(start)
+            return
+        path = start / STATE_FILE
         if not path.is_file():
-            raise ConfigurationError(f"{path} does not exist; start from the output folder of another training")
-        state = torch.load(path, map_location=self._device, weights_only=True)
-        if state["decisive"]["sizes"] != self._decisive["sizes"]:
             raise ConfigurationError(
-                f"{path} has the sizes {state['decisive']['sizes']}, not {self._decisive['sizes']}; give the same"
+                f"{path} does not exist; start from the output folder of another training, or from a checkpoint"
             )
+        state = torch.load(path, map_location=self._device, weights_only=True)
+        self._require_sizes(path, state["decisive"]["sizes"], self._decisive["sizes"])
         for model in (self._model, self._average):
             model.load_state_dict(state["average"])
+
+    def _start_from_checkpoint(self, directory: Path) -> None:
+        target = load_target(directory, torch.float32, self._device)
+        self._require_sizes(directory, _shapes(target), _shapes(self._model.target))
+        for model in (self._model, self._average):
+            model.target.load_state_dict(target.state_dict())
+
+    def _require_sizes(self, path: Path, found: Any, wanted: Any) -> None:
+        if found != wanted:
+            raise ConfigurationError(f"{path} has the sizes {found}, not {wanted}; give the same")
 
     def restore(self) -> bool:
         """Go on from the output's state; False if it has none.
@@ -185,7 +202,7 @@ class TargetRun:
         pixels, landmarks = augment(batch.images, batch.landmarks, generator, self._options.augmentation)
         read = blur(batch.tokens.cpu(), self._config.action_ids, generator)
         with self._autocast():
-            losses: Losses = self._model(pixels, landmarks, batch, read.to(self._device))
+            losses: Losses = self._losses(pixels, landmarks, batch, read.to(self._device))
         losses.total.backward()
         nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
         self._optimiser.step(self.learning_rate())
@@ -270,6 +287,19 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ConfigurationError(f"device {name!r} is not available here; expected auto, cpu or cuda") from error
     return torch.device(name)
+
+
+def _shapes(target: OpenVLA) -> dict[str, int]:
+    """What the options for sizes name, as a model has them."""
+    config = target.config
+    return {
+        "vision_width": config.dinov2.width,
+        "vision_depth": config.dinov2.depth,
+        "hidden_size": config.llama.hidden_size,
+        "layers": config.llama.num_hidden_layers,
+        "siglip_width": config.siglip.width,
+        "siglip_depth": config.siglip.depth,
+    }
 
 
 def _moves(norm_stats: dict[str, Any]) -> torch.Tensor:

@@ -168,6 +168,26 @@ def test_a_run_begins_with_the_weights_of_another(data: Path, tmp_path: Path) ->
     assert all(torch.allclose(first[name], second[name], rtol=0.01) for name in first)
 
 
+def test_a_run_begins_with_a_checkpoint(data: Path, tmp_path: Path) -> None:
+    train_target(options(data, tmp_path / "first", steps=20))
+    start = tmp_path / "first" / "checkpoint"
+    train_target(options(data, tmp_path / "second", start=start, steps=1, learning_rate=1e-9))
+    first, second = weights(tmp_path / "first"), weights(tmp_path / "second")
+    assert all(torch.allclose(first[name], second[name], rtol=0.01) for name in first)
+    larger = dataclasses.replace(SIZES, layers=2)
+    with pytest.raises(ConfigurationError, match="give the same"):
+        train_target(options(data, tmp_path / "third", start=start, sizes=larger))
+
+
+def test_a_compiled_model_learns_the_same(data: Path, tmp_path: Path) -> None:
+    train_target(options(data, tmp_path / "plain", steps=3))
+    train_target(options(data, tmp_path / "compiled", steps=3, compile=True))
+    plain, compiled = weights(tmp_path / "plain"), weights(tmp_path / "compiled")
+    # Muon makes small gradients as large as any, and rounding with them.
+    off = [float((plain[name].float() - compiled[name].float()).abs().max()) for name in plain]
+    assert max(off) < 0.02
+
+
 def test_a_start_that_is_none_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="does not exist; start from the output folder"):
         train_target(options(data, tmp_path / "second", start=tmp_path / "nowhere"))
