@@ -36,7 +36,7 @@ RETREAT = 0.25
 """Speed, as a part of the controller's, at which the hand leaves an object that it has let go."""
 FINGER_REACH = 0.045
 """Metres from the open hand's middle to the outside of a finger."""
-CLEARANCE = 0.12
+CLEARANCE = 0.1
 """A neighbour further away than this in metres is not in the way of the outer finger."""
 
 
@@ -111,10 +111,12 @@ class PickAndPlaceExpert:
         return np.array([middle[0], middle[1] + self._side * self._grasp.rim, height])
 
     def landmarks(self, frame: Frame) -> NDArray[np.float64]:
-        """(3, 3) metres: the gripper, the object and the destination."""
+        """(3, 3) metres: the gripper, the point at which the object is taken, and the destination.
+
+        Gripper and grasp are one point when the object is held, so who knows both knows whether it is.
+        """
         assert frame.end_effector is not None
-        low, high = self._scene.bounds(self._object)
-        return np.stack([frame.end_effector.position, (low + high) / 2.0, self._scene.position(self._destination)])
+        return np.stack([frame.end_effector.position, self.grasp_point(), self._scene.position(self._destination)])
 
     def _freer_side(self) -> int:
         """1 to take a rim on the side of +y, -1 where another object stands closer there; they decide in this order."""
