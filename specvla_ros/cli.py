@@ -59,7 +59,7 @@ Json = Annotated[Optional[Path], typer.Option("--json", help="Write the figures 
 @app.command()
 def demo(
     suite: Suite = "libero_spatial",
-    task: TaskIndex = 0,
+    task: TaskIndex = 1,
     episode: Episode = 0,
     max_steps: MaxSteps = 120,
     checkpoint: Checkpoint = "",

@@ -101,8 +101,8 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     if not options.policy["checkpoint"]:
         console.print(
-            "The model is the package's own small one, trained in simulation; it does not solve its task yet. A real "
-            "checkpoint: --checkpoint DIR"
+            "The model is the package's own small one, trained in simulation: it solves some tasks, not for a robot. A "
+            "real checkpoint: --checkpoint DIR"
         )
     watch = Watch()
     with (
