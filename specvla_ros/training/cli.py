@@ -30,6 +30,9 @@ def demos(
         str,
         typer.Option(help="A target that drives part of the way, corrected by the expert (DAgger)."),
     ] = "",
+    skip: Annotated[
+        int, typer.Option(min=0, help="Starts to leave out; another round of corrections should meet others.")
+    ] = 0,
     workers: Workers = 0,
     output: Annotated[Path, typer.Option(help="Folder for the .hdf5 files; what is there counts.")] = Path(
         "runs/demos"
@@ -49,6 +52,7 @@ def demos(
         fast_rendering=fast_rendering,
         disturbed=disturbed,
         checkpoint=checkpoint,
+        skip=skip,
         workers=workers or os.cpu_count() or 1,
     )
     console = Console(stderr=True)

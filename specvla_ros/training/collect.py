@@ -50,6 +50,7 @@ class CollectOptions:
         disturbed: whether noise is injected for the expert to correct (DART).
         checkpoint: a target that drives part of the way, so that the expert corrects its mistakes (DAgger); none if
             empty. It takes the place of the noise.
+        skip: starts to leave out, so that a second round of corrections meets others than the first.
         workers: parallel simulator processes, each with about 1.1 GB of memory.
     """
 
@@ -61,6 +62,7 @@ class CollectOptions:
     fast_rendering: bool = True
     disturbed: bool = True
     checkpoint: str = ""
+    skip: int = 0
     workers: int = 1
 
 
@@ -269,7 +271,7 @@ def _collect_task(
         done, tries = record.episodes, record.episodes + len(record.failed_seeds)
         # Corrections take their time: an episode with a policy at the wheel may last twice as long.
         limit = STEP_LIMITS[task.suite] * (2 if options.checkpoint else 1)
-        first = FIRST_CORRECTED_SEED if options.checkpoint else FIRST_SEED
+        first = (FIRST_CORRECTED_SEED if options.checkpoint else FIRST_SEED) + options.skip
         seed = max([first - 1, *record.seeds, *record.failed_seeds]) + 1
         while done < options.demonstrations and tries < MOST_TRIES * options.demonstrations:
             demonstration = record_episode(environment, seed, limit, interfere(task, seed))

@@ -169,6 +169,12 @@ def test_a_collection_that_was_stopped_goes_on_and_repeats_no_seed(tried: list[i
     assert list(module._collect_task(CollectOptions(tmp_path, demonstrations=3), task, obey)) == []
 
 
+def test_another_round_meets_other_starts(tried: list[int], tmp_path: Path) -> None:
+    task = find_task("libero_spatial", 0)
+    list(module._collect_task(CollectOptions(tmp_path, demonstrations=1, skip=100), task, obey))
+    assert tried == [FIRST_SEED + 100, FIRST_SEED + 101]
+
+
 def test_an_expert_that_always_fails_is_given_up(
     tried: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
