@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from rcl_interfaces.msg import SetParametersResult
@@ -30,7 +29,7 @@ from specvla_ros.nodes.loading import describe, free_memory, gpu_memory, load_fr
 from specvla_ros.nodes.parameters import declare
 from specvla_ros.nodes.policy_parameters import PARAMETERS
 from specvla_ros.nodes.reporter import Reporter
-from specvla_ros.nodes.run import run_node
+from specvla_ros.nodes.run import run_node, spin
 from specvla_ros.nodes.settings import Settings
 from specvla_ros.nodes.throttle import Throttle
 from specvla_ros.policy import Policy
@@ -268,7 +267,7 @@ class PolicyNode(LoadedNode[Arrival]):
 
 def main(args: Sequence[str] | None = None, load: LoadPolicy = load_from_parameters) -> None:
     """Run the node until it is told to stop."""
-    run_node("specvla", lambda: PolicyNode(load), rclpy.spin, args, speaks_last=True)
+    run_node("specvla", lambda: PolicyNode(load), spin, args, speaks_last=True)
 
 
 if __name__ == "__main__":

@@ -6,19 +6,49 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from types import FrameType
+from typing import NoReturn, TypeVar
 
 import rclpy
 import rclpy.logging
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from specvla_ros.errors import SpecVLAError
 
 N = TypeVar("N", bound=Node)
+
+LOOK = 0.5
+"""Seconds between two looks at whether a signal has come, where nothing else happens."""
+
+
+class StopSignal:
+    """SIGINT or SIGTERM: it interrupts what the main thread does, and is remembered.
+
+    An interrupt that falls into an object's `__del__` (rclpy's futures have one) is printed and ignored by Python.
+    """
+
+    came = False
+
+    @classmethod
+    def handle(cls, number: int, frame: FrameType | None) -> NoReturn:
+        """The signal handler."""
+        cls.came = True
+        raise KeyboardInterrupt
+
+
+def spin(node: Node) -> None:
+    """Like `rclpy.spin`; ends as well after a signal whose interrupt was ignored."""
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        while rclpy.ok() and not StopSignal.came:
+            executor.spin_once(timeout_sec=LOOK)
+    finally:
+        executor.remove_node(node)
 
 
 def run_node(
@@ -35,13 +65,13 @@ def run_node(
 
     Args:
         speaks_last: the node's `close` still has something to publish. rclpy's own handlers would have taken its
-            context away by then; so the two signals only interrupt `work`, at its next callback at the latest.
+            context away by then; so the two signals only interrupt `work`, which is `spin` or looks at `StopSignal`.
     """
     arguments = list(args) if args is not None else None
     if speaks_last:
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, StopSignal.handle)
     else:
         rclpy.init(args=arguments)
     node = None

@@ -242,7 +242,11 @@ def process(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         yield child
     finally:
         child.terminate()
-        child.communicate(timeout=PATIENCE)
+        try:
+            child.communicate(timeout=PATIENCE)
+        finally:
+            # One that does not end must not answer in the next test.
+            child.kill()
 
 
 def policy_process(policy: str = "FakePolicy()", *arguments: str) -> Any:
