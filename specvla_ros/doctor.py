@@ -13,6 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+CUDA_CONTEXT = 1_000_000_000
+"""Bytes left for CUDA's context, its libraries and the activations."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -39,6 +42,7 @@ def examine() -> list[Finding]:
         _messages(),
         _torch(),
         _gpu(),
+        _memory(),
         _package("transformers", "transformers", "pip install transformers", required=True),
         _package("rclpy", "rclpy", "source a ROS 2 installation, or: pip install 'specvla_ros[ros]'", required=True),
         _middleware(),
@@ -107,6 +111,26 @@ def _gpu() -> Finding:
     except (ImportError, RuntimeError) as error:
         return Finding("GPU", False, str(error), advice)
     return Finding("GPU", False, "torch sees none", advice)
+
+
+def _memory() -> Finding:
+    """Whether the released model fits the GPU, or without one the machine."""
+    advice = "a 7B checkpoint does not fit; a smaller model does"
+    try:
+        import torch
+
+        from specvla_ros.memory import decoding_bytes
+        from specvla_ros.vla.config import OpenVLAConfig
+
+        needed = decoding_bytes(OpenVLAConfig())
+        if torch.cuda.is_available():
+            free, where = torch.cuda.mem_get_info()[0], "the GPU"
+        else:
+            free, where = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "this machine, without a GPU,"
+    except (ImportError, RuntimeError) as error:
+        return Finding("memory for 7B", False, str(error), advice)
+    found = f"{needed / 1e9:.1f} GB in bfloat16 with draft; {where} has {free / 1e9:.1f} GB free"
+    return Finding("memory for 7B", needed + CUDA_CONTEXT < free, found, advice)
 
 
 def _middleware() -> Finding:

@@ -1,0 +1,25 @@
+"""What decoding holds in memory, from the shapes alone."""
+
+from __future__ import annotations
+
+import torch
+
+from specvla_ros.runtime import CAPACITY
+from specvla_ros.speculative.build import TreeConfig
+from specvla_ros.speculative.decode import MAX_TREE_NODES
+from specvla_ros.speculative.eagle import EagleHead
+from specvla_ros.vla.config import OpenVLAConfig
+from specvla_ros.vla.model import OpenVLA
+
+
+def decoding_bytes(config: OpenVLAConfig, dtype: torch.dtype = torch.bfloat16) -> int:
+    """Weights of a target of these sizes and of its Spec-VLA draft, and the keys and values of both.
+
+    Activations (the largest is the prefill's, some ten megabytes at 7B) and CUDA's own context come on top.
+    """
+    llama, tree = config.llama, TreeConfig()
+    with torch.device("meta"):
+        modules = [OpenVLA(config), EagleHead(llama)]
+    weights = sum(parameter.numel() for module in modules for parameter in module.parameters())
+    positions = llama.num_hidden_layers * (CAPACITY + MAX_TREE_NODES) + CAPACITY + tree.top_k * tree.depth
+    return (weights + 2 * positions * llama.hidden_size) * dtype.itemsize
