@@ -1,14 +1,12 @@
 """Scripted experts: they read the simulator's own positions and act as a policy would, one step at a time.
 
-A policy that learns from them sees one picture and no history, so what an expert does must follow from where things
-are: it never waits, it closes and opens the fingers while already moving on, and each way-point gives way to the next
-by distance. How far the fingers are closed is a matter of a few grey pixels, so nothing depends on that: the hand rises
-as slowly as the fingers need until the object comes along, and the faster the higher that is.
+A policy that learns from them sees one picture and no history, so what an expert does follows from where things are in
+that very step: it never waits, and nothing depends on what it was about before. How far the fingers are closed is a
+matter of a few grey pixels; so while they close the hand already rises, slowly enough to stay where it takes hold.
 """
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,15 +21,19 @@ TOP_SPEED, SLOWING = 0.88, 0.038
 """Of a motion, as a part of the controller's largest, and metres to a way-point at which it has lost a quarter."""
 PUSH, PUSH_REACH = 0.12, 0.006
 """Added to the motion along each axis, in full from so many metres on; the arm's friction would stop it short."""
-AIM, AIM_DEPTH = 0.010, 0.005
-"""Metres to a way-point, across and down, at which it counts as reached."""
+AIM, AIM_DEPTH = 0.013, 0.006
+"""Metres from the grasp, across and above, within which open fingers begin to close."""
+CLOSING_DEPTH = 0.045
+"""Metres above the grasp within which fingers that have begun to close go on."""
+OPEN = 0.0765
+"""Metres between the fingers from which on they count as open."""
 HOVER = 0.08
 CARRY = 0.09
 """Metres above grasp and destination while far away from them."""
-LIFTED = 0.015
-"""Metres above where it stood at which an object is certainly held."""
-LOST = 0.05
-"""Metres between fingertips and grasp at which it has failed."""
+LIFTED, SHIFTED = 0.015, 0.04
+"""Metres above and beside where it stood at which an object is carried; closing fingers shift it by less."""
+NEAR = 0.05
+"""Metres between fingertips and grasp within which an object in the air is in the hand."""
 RETREAT = 0.25
 """Speed, as a part of the controller's, at which the hand leaves an object that it has let go."""
 FINGER_REACH = 0.045
@@ -48,29 +50,22 @@ class Grasp:
         depth: of the fingertips below the object's highest point, in metres.
         rim: distance of the open hand's middle from the object's along y, in metres: 0 takes the object itself, more
             takes it by its rim, and the less the more room the outer finger has.
+        drag: metres by which the outer finger then drags the rim along until the inner one is there.
         rise: upward speed while the fingers close, as a part of the controller's largest.
     """
 
     depth: float
     rim: float = 0.0
+    drag: float = 0.0
     rise: float = 0.12
 
 
 BODY = Grasp(depth=0.03)
-BOWL = Grasp(depth=0.034, rim=0.03)
-DRAWER_BOWL = Grasp(depth=0.016, rim=0.02, rise=0.1)
+BOWL = Grasp(depth=0.034, rim=0.03, drag=0.015)
+DRAWER_BOWL = Grasp(depth=0.016, rim=0.02, drag=0.025, rise=0.1)
 """The drawer's front stops the outer finger half a finger deep."""
 FINGERTIP = 0.01
 """Metres: the fingers never aim lower than this above an object's foot, so that they stay off the table."""
-
-
-class Phase(enum.Enum):
-    """What the expert is about."""
-
-    APPROACH = "approach"
-    CLOSE = "close"
-    CARRY = "carry"
-    RELEASE = "release"
 
 
 class PickAndPlaceExpert:
@@ -87,21 +82,25 @@ class PickAndPlaceExpert:
         _, self._object, self._destination = scene.goal[0]
         self._grasp = _choose_grasp(self._object, scene.initial_place(self._object))
         self._side = self._freer_side()
-        self._phase = Phase.APPROACH
-        self._start_height = 0.0
+        self._standing = self._foot()
 
     def act(self, frame: Frame) -> NDArray[np.float64]:
         """(7,) action in a policy's convention for the scene as it stands in `frame`."""
         assert frame.end_effector is not None
         hand = frame.end_effector.position
-        self._advance(hand)
-        if self._phase is Phase.APPROACH:
-            return _action(_towards(_approach(hand, self.grasp_point())), gripper=1.0)
-        if self._phase is Phase.CLOSE:
-            return _action(np.array([0.0, 0.0, self._rise()]), gripper=0.0)
-        if self._phase is Phase.CARRY:
+        to_grasp = self.grasp_point() - hand
+        is_near = bool(np.linalg.norm(to_grasp) < NEAR)
+        is_held = self._scene.holds(self._object) or (is_near and self._is_carried())
+        if not is_held:
+            self._standing = self._foot()
+        if is_near and self._is_down():
+            return _action(np.array([0.0, 0.0, RETREAT]), gripper=1.0)
+        if is_held and self._is_carried():
             return _action(_towards(self._carry()), gripper=0.0)
-        return _action(np.array([0.0, 0.0, RETREAT]), gripper=1.0)
+        is_open = frame.end_effector.opening > OPEN
+        if is_held or self._is_reached(to_grasp, AIM_DEPTH if is_open else CLOSING_DEPTH):
+            return _action(np.array([0.0, 0.0, self._rise()]), gripper=0.0)
+        return _action(_towards(_approach(to_grasp, is_open)), gripper=1.0)
 
     def grasp_point(self) -> NDArray[np.float64]:
         """(3,) where the fingertips go."""
@@ -136,34 +135,30 @@ class PickAndPlaceExpert:
             room[side] = min([CLEARANCE, *distances])
         return max(room, key=room.__getitem__)
 
-    def _advance(self, hand: NDArray[np.float64]) -> None:
-        """Go on to the next phase, or back to the first when the object is not where it should be."""
-        to_grasp = self.grasp_point() - hand
-        if self._phase is Phase.APPROACH and np.abs(to_grasp[:2]).max() < AIM and to_grasp[2] > -AIM_DEPTH:
-            self._phase, self._start_height = Phase.CLOSE, self._bottom()
-        elif np.linalg.norm(to_grasp) > LOST:
-            self._phase = Phase.APPROACH
-        elif self._phase is Phase.CLOSE and self._lifted() > LIFTED:
-            self._phase = Phase.CARRY
-        elif self._phase is Phase.CARRY and self._is_down():
-            self._phase = Phase.RELEASE
+    def _is_reached(self, to_grasp: NDArray[np.float64], depth: float) -> bool:
+        outward = -self._side * to_grasp[1]
+        return bool(abs(to_grasp[0]) < AIM and -AIM < outward < self._grasp.drag + AIM and to_grasp[2] > -depth)
 
     def _lifted(self) -> float:
-        """Metres above where the object stood."""
-        return self._bottom() - self._start_height
+        """Metres above where the object last stood."""
+        return float((self._foot() - self._standing)[2])
+
+    def _is_carried(self) -> bool:
+        beside = np.linalg.norm((self._foot() - self._standing)[:2])
+        return self._lifted() > LIFTED or bool(beside > SHIFTED)
 
     def _rise(self) -> float:
-        """Upward motion while the fingers close."""
+        """Upward motion while the fingers close: the faster the higher the object already is."""
         return self._grasp.rise + (TOP_SPEED - self._grasp.rise) * float(np.clip(self._lifted() / LIFTED, 0.0, 1.0))
 
-    def _bottom(self) -> float:
-        return float(self._scene.bounds(self._object)[0][2])
+    def _foot(self) -> NDArray[np.float64]:
+        """(3,) the object's lowest point in its middle."""
+        low, high = self._scene.bounds(self._object)
+        return np.array([*(low + high)[:2] / 2.0, low[2]])
 
     def _to_destination(self) -> NDArray[np.float64]:
-        """(3,) from the object's lowest point in its middle to where that should stand."""
-        low, high = self._scene.bounds(self._object)
-        middle = np.array([*(low + high)[:2] / 2.0, low[2]])
-        return self._scene.position(self._destination) - middle
+        """(3,) from the object's foot to where that should stand."""
+        return self._scene.position(self._destination) - self._foot()
 
     def _is_down(self) -> bool:
         way = self._to_destination()
@@ -171,13 +166,12 @@ class PickAndPlaceExpert:
 
     def _carry(self) -> NDArray[np.float64]:
         """(3,) up first, then over, then down along a cone above the destination."""
-        way = self._to_destination()
-        bottom = self._bottom()
+        way, foot = self._to_destination(), self._foot()
         distance = float(np.linalg.norm(way[:2]))
-        destination_height = bottom + way[2]
-        high = max(destination_height, self._start_height) + CARRY
-        height = min(high, destination_height + 1.5 * max(0.0, distance - AIM))
-        missing = height - bottom
+        destination_height = foot[2] + way[2]
+        high = max(destination_height, self._standing[2]) + CARRY
+        height = min(high, destination_height + 1.5 * max(0.0, distance - 0.01))
+        missing = height - foot[2]
         # The way across opens as the height is reached.
         across = np.clip(1.0 - (missing - 0.02) / 0.05, 0.0, 1.0) * way[:2]
         return np.array([*across, missing])
@@ -195,13 +189,14 @@ def _choose_grasp(name: str, place: str) -> Grasp:
     return DRAWER_BOWL if "cabinet" in place and place.endswith("region") else BOWL
 
 
-def _approach(hand: NDArray[np.float64], grasp: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(3,) towards the grasp down a cone, so that the hand comes from above and never waits over it."""
-    way = grasp - hand
-    distance = float(np.linalg.norm(way[:2]))
-    height = min(HOVER, 2.0 * max(0.0, distance - AIM / 2.0))
-    way[2] += height
-    return way
+def _approach(to_grasp: NDArray[np.float64], is_open: bool) -> NDArray[np.float64]:
+    """(3,) towards the grasp down a cone, so that the hand comes from above and never waits over it.
+
+    Fingers that are not open yet stay above, where they cannot be taken for ones that close.
+    """
+    distance = float(np.linalg.norm(to_grasp[:2]))
+    height = min(HOVER, 2.0 * max(0.0, distance - 0.005)) if is_open else HOVER
+    return to_grasp + np.array([0.0, 0.0, height])
 
 
 def _towards(way: NDArray[np.float64]) -> NDArray[np.float64]:

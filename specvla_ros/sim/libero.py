@@ -245,6 +245,12 @@ class LiberoEnvironment:
         centres = data.geom_xpos[geoms]
         return (centres - reach).min(axis=0), (centres + reach).max(axis=0)
 
+    def holds(self, name: str) -> bool:
+        """Whether both fingers touch an object."""
+        world = self._environment.env
+        parts = world.robots[0].gripper.important_geoms
+        return bool(world._check_grasp([parts["left_finger"], parts["right_finger"]], world.objects_dict[name]))
+
     def image_point(self, position: NDArray[np.float64]) -> NDArray[np.float64]:
         """(2,) column and row at which a (3,) point of the world is seen in the upright camera image.
 
@@ -277,6 +283,14 @@ class LiberoEnvironment:
     def state(self) -> NDArray[np.float64]:
         """The simulator's whole state (time, positions, velocities), flattened."""
         return self._environment.get_sim_state()
+
+    def restore(self, state: NDArray[np.float64]) -> Frame:
+        """Put a `state` back into the scene that it was taken from; a frame without images."""
+        self._environment.set_state(state)
+        self._environment.sim.forward()
+        self._image_wanted = False
+        self._observe()
+        return self._frame(success=False)
 
     def close(self) -> None:
         """Free the scene. Its memory, a gigabyte, comes back when Python collects circles of references."""

@@ -68,6 +68,15 @@ def demos(
 
 
 @app.command()
+def relabel(data: Data, workers: Workers = 0) -> None:
+    """Give recorded demonstrations the actions of today's expert; images stay, so a new expert needs no rendering."""
+    from specvla_ros.training.relabel import relabel as relabel_files
+
+    steps = relabel_files(data, workers or os.cpu_count() or 1)
+    print(f"{steps} steps relabelled")
+
+
+@app.command()
 def target(
     data: Data,
     output: Annotated[Path, typer.Option(help="Folder for checkpoint, log and state.")] = Path("runs/target"),

@@ -123,7 +123,7 @@ def read_record(path: Path) -> Recorded:
         return Recorded()
     with _open(path) as file:
         data = _data(file, path)
-        groups = [data[name] for name in _complete(data)]
+        groups = complete_episodes(data)
         seeds = (int(group.attrs.get("seed", -1)) for group in groups)
         return Recorded(
             episodes=len(groups),
@@ -194,6 +194,11 @@ def _data(file: h5py.File, path: Path) -> h5py.Group:
     if "data" not in file:
         raise DataError(f"{path}: no group 'data'; expected LIBERO's demonstration layout")
     return file["data"]
+
+
+def complete_episodes(data: h5py.Group) -> list[h5py.Group]:
+    """The episodes that were written to their end, in the order they were recorded."""
+    return [data[name] for name in _complete(data)]
 
 
 def _complete(data: h5py.Group) -> list[str]:
