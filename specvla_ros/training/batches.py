@@ -29,17 +29,20 @@ class Batch:
         images: (B, 224, 224, 3) uint8, not yet cropped.
         tokens: (B, 7) action token ids.
         landmarks: (B, 3, 5) float32.
+        openings: (B,) float32, metres between the fingers.
         languages: (B,) index of the prompt.
     """
 
     images: Tensor
     tokens: Tensor
     landmarks: Tensor
+    openings: Tensor
     languages: Tensor
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
-        return Batch(*(part.to(device) for part in (self.images, self.tokens, self.landmarks, self.languages)))
+        parts = (self.images, self.tokens, self.landmarks, self.openings, self.languages)
+        return Batch(*(part.to(device) for part in parts))
 
 
 class BatchSource:
@@ -75,6 +78,7 @@ class BatchSource:
             torch.from_numpy(self._store.images[rows]),
             torch.from_numpy(self._tokens[rows]),
             torch.from_numpy(self._store.landmarks[rows]),
+            torch.from_numpy(self._store.openings[rows]),
             torch.from_numpy(self._store.languages[rows]),
         )
 

@@ -33,7 +33,7 @@ from specvla_ros.vla.images import RGB, jpeg_round_trip, resize_lanczos, rotate_
 
 IMAGES_FILE = "frames.npy"
 INDEX_FILE = "frames.npz"
-VERSION = 1
+VERSION = 2
 """Changes whenever the same demonstrations would give other frames."""
 VALIDATION_EVERY = 20
 """One episode in so many of each file is kept for validation, whole, so that no near-copy of its frames is trained."""
@@ -50,6 +50,7 @@ class FrameStore:
         images: (N, 224, 224, 3) uint8, mapped from disk: prepared as LIBERO's evaluation does, but not cropped.
         actions: (N, 7) float64 as a policy gives them: gripper 0 closed .. 1 open.
         landmarks: (N, 3, 5) float32, see `Demonstration.landmarks`; NaN where the file has none.
+        openings: (N,) float32, metres between the fingers.
         episodes: (N,) number of the episode.
         languages: (N,) index into `instructions`.
         validation: (N,) True in the episodes that are held out.
@@ -62,6 +63,7 @@ class FrameStore:
     images: NDArray[np.uint8]
     actions: NDArray[np.float64]
     landmarks: NDArray[np.float32]
+    openings: NDArray[np.float32]
     episodes: NDArray[np.int64]
     languages: NDArray[np.int64]
     validation: NDArray[np.bool_]
@@ -188,6 +190,7 @@ def _prepare_file(path: Path, images_file: Path, start: int) -> list[dict[str, N
             {
                 "actions": episode.policy_actions()[steps],
                 "landmarks": landmarks[steps],
+                "openings": episode.gripper_opening[steps].astype(np.float32),
                 "validation": np.full(len(steps), number % VALIDATION_EVERY == VALIDATION_EVERY - 1),
                 "near_gripper": _near_changes(grippers),
             }
@@ -230,7 +233,7 @@ def _open(cache: Path) -> FrameStore:
         arrays = {name: index[name] for name in index.files}
     return FrameStore(
         images=np.load(cache / IMAGES_FILE, mmap_mode="r"),
-        **{name: arrays[name] for name in ("actions", "landmarks", "episodes", "languages", "validation")},
-        near_gripper=arrays["near_gripper"],
+        **{name: arrays[name] for name in ("actions", "landmarks", "openings", "episodes", "languages")},
+        **{name: arrays[name] for name in ("validation", "near_gripper")},
         **{name: arrays[name].tolist() for name in ("instructions", "sources", "suites")},
     )

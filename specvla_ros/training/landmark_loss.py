@@ -1,4 +1,4 @@
-"""What a small target learns beside its actions: where gripper, object and destination are.
+"""What a small target learns beside its actions: where gripper, object and destination are, and the gripper's opening.
 
 A behaviour-cloning loss alone seldom makes a few million weights look at the right object. This loss does, through
 a head that exists in training only: its weights are in no checkpoint that is shipped.
@@ -22,6 +22,8 @@ POSITION_SCALE = 10.0
 """Positions are learned in decimetres, so that the arm's reach spans a few units."""
 POSITION_AIM = 0.1
 """Decimetres within which an error's gradient fades: a grasp forgives a centimetre, and one further off is missed."""
+OPENING_SCALE, OPENING_AIM = 25.0, 0.2
+"""Units a metre in which the opening is learned, two for an open hand, and those within which its gradient fades."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class LandmarkLosses:
         pointing: cross-entropy over the patches, averaged over the landmarks in view.
         positions: smooth L1 of the positions, in decimetres, averaged over the landmarks that are known.
         seen: the same, read off the patches in which the landmarks are, averaged over those in view.
+        opening: smooth L1 of the distance between the fingers, in units of four centimetres.
         metres: mean distance of the positions from the truth; NaN where none is known.
         accuracy: share of the landmarks in view whose likeliest patch is at most one patch away; NaN without any.
     """
@@ -39,6 +42,7 @@ class LandmarkLosses:
     pointing: Tensor
     positions: Tensor
     seen: Tensor
+    opening: Tensor
     metres: Tensor
     accuracy: Tensor
 
@@ -60,6 +64,7 @@ class LandmarkHead(nn.Module):
         self.keys = nn.Linear(hidden_size, query_size)
         self.positions = nn.Linear(hidden_size, len(LANDMARKS) * 3)
         self.seen = nn.Linear(hidden_size, 3)
+        self.opening = nn.Linear(hidden_size, 1)
 
     def forward(self, summary: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
         """(B, hidden) and (B, 256, hidden) to (B, 3, 256) logits over patches and (B, 3, 3) positions [dm]."""
@@ -68,8 +73,13 @@ class LandmarkHead(nn.Module):
         logits = queries @ keys.transpose(1, 2) * keys.shape[-1] ** -0.5
         return logits.float(), self.positions(summary).unflatten(1, (len(LANDMARKS), 3)).float()
 
-    def losses(self, summary: Tensor, patches: Tensor, landmarks: Tensor) -> LandmarkLosses:
-        """Compare with the landmarks (B, 3, 5) of the cropped frames: x, y, z [m], column, row; NaN where unknown."""
+    def losses(self, summary: Tensor, patches: Tensor, landmarks: Tensor, openings: Tensor) -> LandmarkLosses:
+        """Compare with what is known of the cropped frames.
+
+        Args:
+            landmarks: (B, 3, 5) x, y, z [m], column, row; NaN where unknown.
+            openings: (B,) metres between the fingers.
+        """
         logits, positions = self(summary, patches)
         places = landmarks[..., 3:]
         in_view = ((places >= 0.0) & (places < 1.0)).all(dim=-1)
@@ -81,11 +91,13 @@ class LandmarkHead(nn.Module):
         seen = self.seen(targets.to(patches.dtype) @ patches).float()
         wanted = _relative_positions(world)
         metres = (positions - wanted).norm(dim=-1) / POSITION_SCALE
+        opening = self.opening(summary)[:, 0].float()
         near = _patches_apart(logits.argmax(dim=-1), places) <= 1
         return LandmarkLosses(
             pointing=_mean_where(entropy, in_view),
             positions=_mean_where(_off(positions, wanted), known),
             seen=_mean_where(_off(seen, world), known & in_view),
+            opening=F.smooth_l1_loss(opening, OPENING_SCALE * openings, beta=OPENING_AIM),
             metres=(metres * known).sum() / known.sum(),
             accuracy=(near & in_view).sum() / in_view.sum(),
         )

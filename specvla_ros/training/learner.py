@@ -21,6 +21,7 @@ from specvla_ros.vla.config import ACTION_BINS, OpenVLAConfig
 POINTING_WEIGHT = 0.3
 POSITIONS_WEIGHT = 3.0
 SEEN_WEIGHT = 1.0
+OPENING_WEIGHT = 1.0
 """The landmark losses beside the action tokens' cross-entropy, which is 1."""
 TOKEN_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 4.0)
 """Of the action's dimensions: a gripper that closes or opens at the wrong time fails the episode."""
@@ -89,8 +90,9 @@ class Learner(nn.Module):
         entropies = F.cross_entropy(logits, aims, reduction="none").view(batch.tokens.shape)
         entropy = (entropies.mean(dim=0) * self.token_weights).sum()
         off = F.smooth_l1_loss(expected_bins(logits) / EXPECTATION_SCALE, wanted / EXPECTATION_SCALE)
-        found = self.head.losses(output.summary, output.patches, landmarks)
+        found = self.head.losses(output.summary, output.patches, landmarks, batch.openings)
         marks = POINTING_WEIGHT * found.pointing + POSITIONS_WEIGHT * found.positions + SEEN_WEIGHT * found.seen
+        marks = marks + OPENING_WEIGHT * found.opening
         return Losses(entropy + off + marks, entropy, found)
 
     @torch.inference_mode()

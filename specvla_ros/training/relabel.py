@@ -37,9 +37,7 @@ def relabel(directories: Sequence[Path], workers: int) -> int:
     """
     files = demonstration_files(directories)
     tasks = [_task_of(path) for path in files]
-    pool = ProcessPoolExecutor(
-        min(workers, len(files)), mp_context=get_context("spawn"), initializer=end_with_parent
-    )
+    pool = ProcessPoolExecutor(min(workers, len(files)), mp_context=get_context("spawn"), initializer=end_with_parent)
     with single_threaded_children(), pool:
         return sum(track(pool.map(_relabel_file, files, tasks), total=len(files), description="relabelling"))
 

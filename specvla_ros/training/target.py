@@ -47,10 +47,11 @@ COLUMNS = (
     "pointing",
     "positions",
     "seen",
+    "opening",
     *VALIDATION_COLUMNS,
 )
 PANELS = {
-    "loss": ("tokens", "validation_loss", "pointing", "positions", "seen"),
+    "loss": ("tokens", "validation_loss", "pointing", "positions", "seen", "opening"),
     "validation: positions off by [cm]": ("validation_centimetres",),
     "validation: token accuracy": tuple(name for name in COLUMNS if name.startswith("accuracy")),
     "validation: deviation [bins]": tuple(name for name in COLUMNS if name.startswith("deviation")),
@@ -222,6 +223,7 @@ class TargetRun:
             "pointing": losses.landmarks.pointing.item(),
             "positions": losses.landmarks.positions.item(),
             "seen": losses.landmarks.seen.item(),
+            "opening": losses.landmarks.opening.item(),
         }
 
     def _write_checkpoint(self) -> None:

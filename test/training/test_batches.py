@@ -18,6 +18,7 @@ def store(**changes: object) -> FrameStore:
         "images": np.zeros((COUNT, 2, 2, 3), np.uint8),
         "actions": np.tile([0.0] * 6 + [1.0], (COUNT, 1)),
         "landmarks": landmarks,
+        "openings": np.zeros(COUNT, np.float32),
         "episodes": np.zeros(COUNT, np.int64),
         "languages": np.zeros(COUNT, np.int64),
         "validation": np.zeros(COUNT, bool),

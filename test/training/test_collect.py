@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +28,13 @@ from specvla_ros.training.collect import (
 from specvla_ros.training.demonstrations import (
     LANDMARKS,
     Demonstration,
+    append_demonstration,
     demonstration_file,
     read_demonstrations,
     read_record,
 )
 from specvla_ros.training.disturbance import Disturbance, Interference, Obedience
+from specvla_ros.training.relabel import relabel
 
 
 def obey(task: Task, seed: int) -> Interference:
@@ -108,6 +110,18 @@ def test_the_landmarks_lie_in_the_picture_and_end_together(episode: Episode) -> 
     way = np.linalg.norm(found.landmarks[:, OBJECT, :2] - found.landmarks[:, DESTINATION, :2], axis=1)
     assert way[0] > 0.1 and way[-1] < 0.04, "the bowl was brought to the plate"
     assert np.ptp(found.landmarks[:, DESTINATION, :3], axis=0).max() < 0.02, "which stayed"
+
+
+def test_relabelling_gives_every_step_the_action_that_was_taken(episode: Episode, tmp_path: Path) -> None:
+    task, recorded = find_task("libero_spatial", 0), episode.demonstration
+    path = demonstration_file(tmp_path, task)
+    append_demonstration(path, task, replace(recorded, actions=np.zeros_like(recorded.actions)))
+    assert relabel([tmp_path], workers=1) == len(recorded)
+    (found,) = read_demonstrations(path)
+    # The simulator takes a frame some milliseconds before the step's end, at which the state is taken.
+    np.testing.assert_allclose(found.actions[:, :6], recorded.actions[:, :6], atol=0.05)
+    assert np.array_equal(found.actions[:, 6], recorded.actions[:, 6])
+    assert np.array_equal(found.images, recorded.images)
 
 
 def test_where_everything_is_recorded_nothing_is_done(tmp_path: Path) -> None:
