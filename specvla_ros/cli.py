@@ -223,7 +223,7 @@ def bench(
     unnorm_key: UnnormKey = "",
     threads: Annotated[int, typer.Option(min=0, help="Of torch on the CPU; 0: its own choice.")] = 0,
     fast_rendering: FastRendering = None,
-    output: Annotated[Path, typer.Option(help="Folder for bench.json, bench.md and bench.svg.")] = Path("runs/bench"),
+    output: Annotated[Path, typer.Option(help="Folder for bench.json, bench.md and plots.")] = Path("runs/bench"),
     json_file: Json = None,
 ) -> None:
     """Where the milliseconds of an action go, by draft and threshold, in turn on the same images."""

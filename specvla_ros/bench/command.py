@@ -11,17 +11,21 @@ import torch
 from rich.console import Console
 
 from specvla_ros.bench.conditions import conditions
-from specvla_ros.bench.entrants import entrants, facts, load_plain
+from specvla_ros.bench.entrants import Observed, entrants, facts, load_plain
 from specvla_ros.bench.frames import read_frames, render_frames
 from specvla_ros.bench.options import BenchOptions
 from specvla_ros.bench.plot import phases_svg
 from specvla_ros.bench.rates import measure_rates
 from specvla_ros.bench.results import Row, measure
 from specvla_ros.bench.tables import cost_on_screen, cost_table, notes, phase_table, phases_on_screen
+from specvla_ros.bench.timeline import Timeline, record_timeline, timelines_svg
 from specvla_ros.bench.work import WorkMeter
 from specvla_ros.errors import ConfigurationError
+from specvla_ros.runtime import OpenVLAPolicy
 
-JSON_FILE, MARKDOWN_FILE, PLOT_FILE = "bench.json", "bench.md", "bench.svg"
+JSON_FILE, MARKDOWN_FILE, PLOT_FILE, TIMELINE_FILE = "bench.json", "bench.md", "bench.svg", "timeline.svg"
+TIMELINE_IMAGES = 4
+"""Of which the last one's action is drawn."""
 
 
 def run_bench(options: BenchOptions, console: Console) -> dict[str, Any]:
@@ -40,6 +44,11 @@ def run_bench(options: BenchOptions, console: Console) -> dict[str, Any]:
     field = entrants(options, plain, meter, len(frames.images))
     rates = measure_rates(target.device, target.dtype)
     rows = measure(field, frames.images, frames.instruction, rates)
+    timelines = [
+        record_timeline(row.name, row.policy.policy, frames.images[:TIMELINE_IMAGES], frames.instruction)
+        for row in field
+        if isinstance(row.policy, Observed) and isinstance(row.policy.policy, OpenVLAPolicy) and not row.threshold
+    ]
     report = {
         "command": options.command(),
         "model": options.size or Path(options.checkpoint).name or "the package's own",
@@ -54,7 +63,7 @@ def run_bench(options: BenchOptions, console: Console) -> dict[str, Any]:
     title = _title(report)
     console.print(cost_on_screen(rows, title))
     console.print(phases_on_screen(rows))
-    for line in [*notes(rows), *_write(options.output, report, rows, title)]:
+    for line in [*notes(rows), *_write(options.output, report, rows, timelines, title)]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     return report
 
@@ -67,8 +76,10 @@ def _title(report: Mapping[str, Any]) -> str:
     )
 
 
-def _write(folder: Path, report: dict[str, Any], rows: Sequence[Row], title: str) -> list[str]:
-    """The three files; what to tell about them."""
+def _write(
+    folder: Path, report: dict[str, Any], rows: Sequence[Row], timelines: Sequence[Timeline], title: str
+) -> list[str]:
+    """The files; what to tell about them."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / JSON_FILE).write_text(json.dumps(report, indent=1) + "\n")
@@ -77,9 +88,10 @@ def _write(folder: Path, report: dict[str, Any], rows: Sequence[Row], title: str
         raise ConfigurationError(f"{folder} cannot be written: {error.strerror}") from error
     try:
         (folder / PLOT_FILE).write_text(phases_svg(rows))
+        (folder / TIMELINE_FILE).write_text(timelines_svg(timelines))
     except ConfigurationError as error:
-        return [f"no plot: {error}", f"figures: {folder}"]
-    return [f"figures and plot: {folder}"]
+        return [f"no plots: {error}", f"figures: {folder}"]
+    return [f"figures and plots: {folder}"]
 
 
 def _markdown(report: Mapping[str, Any], rows: Sequence[Row], title: str) -> str:
@@ -90,5 +102,5 @@ def _markdown(report: Mapping[str, Any], rows: Sequence[Row], title: str) -> str
         f"    {report['command']}\n\n{title}.\n\n{cost_table(rows).markdown()}\n"
         f"Milliseconds by phase, median / p95 / p99:\n\n{phase_table(rows).markdown()}\n"
         + (f"Empty rows:\n\n{remarks}\n" if remarks else "")
-        + f"![Where the time goes]({PLOT_FILE})\n\n{facts_of_machine}"
+        + f"![Where the time goes]({PLOT_FILE})\n\n![One action]({TIMELINE_FILE})\n\n{facts_of_machine}"
     )

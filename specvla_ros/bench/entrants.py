@@ -43,20 +43,20 @@ class Observed:
         self.thresholds = policy.thresholds
         self.actions: list[Action] = []
         self.work: list[Work] = []
-        self._policy = policy
+        self.policy = policy
         self._meter = meter
 
     def act(self, image: NDArray[np.uint8], instruction: str) -> Action:
         """As the policy."""
         before = self._meter.work
-        action = self._policy.act(image, instruction)
+        action = self.policy.act(image, instruction)
         self.actions.append(action)
         self.work.append(self._meter.work - before)
         return action
 
     def reset(self) -> None:
         """As the policy."""
-        self._policy.reset()
+        self.policy.reset()
         self.actions, self.work = [], []
 
 

@@ -49,7 +49,7 @@ class WorkMeter:
 
     def watch_drafts(self, drafter: Drafter) -> None:
         """Count the learned drafts inside, too."""
-        for head in _heads(drafter):
+        for head in draft_heads(drafter):
             self._watch(head, [head], 1)
 
     def _watch(self, module: nn.Module, parts: list[nn.Module], layers: int) -> None:
@@ -72,14 +72,15 @@ class WorkMeter:
         self.work = Work(self.work.bytes + work.bytes, self.work.operations + work.operations)
 
 
-def _heads(drafter: Drafter) -> Iterator[EagleHead]:
+def draft_heads(drafter: Drafter) -> Iterator[EagleHead]:
+    """The learned drafts inside."""
     if isinstance(drafter, EagleDrafter):
         yield drafter.head
     elif isinstance(drafter, DeepDrafter):
-        yield from _heads(drafter.drafter)
+        yield from draft_heads(drafter.drafter)
     elif isinstance(drafter, MergedDrafter):
         for one in drafter.drafters:
-            yield from _heads(one)
+            yield from draft_heads(one)
 
 
 def _weights(module: nn.Module) -> int:

@@ -1,0 +1,145 @@
+"""One action under torch's profiler: which pass runs when, and how much of it is arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from specvla_ros.bench.work import draft_heads
+from specvla_ros.report.palette import BLUE, INK, MUTED, ORANGE, TEAL, VIOLET
+from specvla_ros.report.plots import WIDTH
+from specvla_ros.report.svg import inline_svg, standalone_svg, style
+from specvla_ros.runtime import OpenVLAPolicy
+from specvla_ros.sim.libero import RGB
+
+VISION, PREFILL, DRAFT, VERIFY = "vision", "prefill", "draft", "verify"
+PASSES = {VISION: TEAL, PREFILL: BLUE, DRAFT: ORANGE, VERIFY: VIOLET}
+PRODUCTS, REST = "matrix products and attention", "everything else"
+OPERATIONS = {PRODUCTS: INK, REST: MUTED}
+PRODUCT_NAMES = ("mm", "conv", "gemm", "dot_product", "attention", "cutlass", "xmma", "flash")
+MARK = "specvla: "
+JOINED = 0.02
+"""Milliseconds between two operations of a kind up to which they are drawn as one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From `start` to `end`, in milliseconds since the action began."""
+
+    name: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Of one action.
+
+    Attributes:
+        passes: of vision, the language model and a learned draft, by `PASSES`; on a GPU, when they were started.
+        operations: by `OPERATIONS`, where the arithmetic is done: on the GPU, if there is one.
+    """
+
+    row: str
+    passes: tuple[Span, ...]
+    operations: tuple[Span, ...]
+
+
+def record_timeline(row: str, policy: OpenVLAPolicy, images: Sequence[RGB], instruction: str) -> Timeline:
+    """Profile the action for the last of the images; the others come before it, as in an episode."""
+    policy.reset()
+    for image in images[:-1]:
+        policy.act(image, instruction)
+    on_gpu = policy.decoder.target.device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    with _marked(policy), profile(activities=activities) as profiler, record_function(MARK + "action"):
+        policy.act(images[-1], instruction)
+    events: list[Any] = list(profiler.events())
+    begun = next(event.time_range.start for event in events if event.name == MARK + "action")
+    marks = [event for event in events if event.name.startswith(MARK) and event.device_type == DeviceType.CPU]
+    passes = [_span(event, begun, event.name.removeprefix(MARK)) for event in marks]
+    device = DeviceType.CUDA if on_gpu else DeviceType.CPU
+    done = [event for event in events if event.device_type == device and not event.cpu_children and event not in marks]
+    operations = [_span(event, begun, _kind(event.name)) for event in done if not event.name.startswith(MARK)]
+    return Timeline(row, tuple(span for span in passes if span.name in PASSES), tuple(_join(operations)))
+
+
+def timelines_svg(timelines: Sequence[Timeline]) -> str:
+    """Two lanes a row: passes above, operations below.
+
+    Raises:
+        ConfigurationError: matplotlib is not installed.
+    """
+    with style():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(WIDTH, 1.1 + 0.7 * len(timelines)), layout="constrained")
+        axes = figure.subplots()
+        for number, timeline in enumerate(timelines):
+            for spans, colours, height in ((timeline.passes, PASSES, 0.0), (timeline.operations, OPERATIONS, 0.35)):
+                for name, colour in colours.items():
+                    bars = [(span.start, span.end - span.start) for span in spans if span.name == name]
+                    axes.broken_barh(bars, (number + height - 0.35, 0.3), color=colour, linewidth=0)
+        axes.set_yticks(range(len(timelines)), [timeline.row for timeline in timelines])
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.set(xlabel="milliseconds, slowed by the profiler", title="One action")
+        for name, colour in (PASSES | OPERATIONS).items():
+            axes.bar(0.0, 0.0, color=colour, label=name)
+        figure.legend(loc="outside lower left", ncols=len(PASSES) + len(OPERATIONS))
+        return standalone_svg(inline_svg(figure, "timeline of an action"))
+
+
+@contextmanager
+def _marked(policy: OpenVLAPolicy) -> Iterator[None]:
+    """Passes leave their names in the profile meanwhile."""
+    target, open_marks = policy.decoder.target, list[record_function]()
+    names = {target.vision_backbone: VISION, target.projector: VISION, target.language_model.model: PREFILL}
+    names |= dict.fromkeys(draft_heads(policy.decoder.drafter), DRAFT)
+
+    def begin(module: nn.Module, _: object) -> None:
+        open_marks.append(record_function(MARK + names[module]))
+        open_marks[-1].__enter__()
+
+    def end(module: nn.Module, *_: object) -> None:
+        open_marks.pop().__exit__(None, None, None)
+        if names[module] == PREFILL:
+            names[module] = VERIFY
+
+    hooks = [module.register_forward_pre_hook(begin) for module in names]
+    hooks += [module.register_forward_hook(end) for module in names]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _span(event: Any, begun: float, name: str) -> Span:
+    """Profiler times are microseconds."""
+    return Span(name, (event.time_range.start - begun) / 1e3, (event.time_range.end - begun) / 1e3)
+
+
+def _kind(operation: str) -> str:
+    return PRODUCTS if any(part in operation.lower() for part in PRODUCT_NAMES) else REST
+
+
+def _join(spans: Sequence[Span]) -> Iterator[Span]:
+    """Neighbours of a kind as one."""
+    for name in OPERATIONS:
+        current: Span | None = None
+        for span in sorted((span for span in spans if span.name == name), key=lambda span: span.start):
+            if current is not None and span.start - current.end < JOINED:
+                current = Span(name, current.start, max(current.end, span.end))
+                continue
+            if current is not None:
+                yield current
+            current = span
+        if current is not None:
+            yield current
