@@ -11,8 +11,8 @@ import torch
 from rich.console import Console
 
 from specvla_ros.bench.conditions import conditions
-from specvla_ros.bench.entrants import Observed, entrants, facts, load_plain
-from specvla_ros.bench.frames import read_frames, render_frames
+from specvla_ros.bench.entrants import Entrant, Observed, entrants, facts, load_plain
+from specvla_ros.bench.frames import Frames, read_frames, render_frames
 from specvla_ros.bench.options import BenchOptions
 from specvla_ros.bench.plot import phases_svg
 from specvla_ros.bench.rates import measure_rates
@@ -44,11 +44,7 @@ def run_bench(options: BenchOptions, console: Console) -> dict[str, Any]:
     field = entrants(options, plain, meter, len(frames.images))
     rates = measure_rates(target.device, target.dtype)
     rows = measure(field, frames.images, frames.instruction, rates)
-    timelines = [
-        record_timeline(row.name, row.policy.policy, frames.images[:TIMELINE_IMAGES], frames.instruction)
-        for row in field
-        if isinstance(row.policy, Observed) and isinstance(row.policy.policy, OpenVLAPolicy) and not row.threshold
-    ]
+    timelines = _timelines(field, frames)
     report = {
         "command": options.command(),
         "model": options.size or Path(options.checkpoint).name or "the package's own",
@@ -66,6 +62,18 @@ def run_bench(options: BenchOptions, console: Console) -> dict[str, Any]:
     for line in [*notes(rows), *_write(options.output, report, rows, timelines, title)]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     return report
+
+
+def _timelines(field: Sequence[Entrant], frames: Frames) -> list[Timeline]:
+    """Of the first row of each draft, strict where it is measured."""
+    first = {row.draft: row for row in reversed(field)}
+    named = [(row.name, row.policy.policy) for row in reversed(first.values()) if isinstance(row.policy, Observed)]
+    images = frames.images[:TIMELINE_IMAGES]
+    return [
+        record_timeline(name, policy, images, frames.instruction)
+        for name, policy in named
+        if isinstance(policy, OpenVLAPolicy)
+    ]
 
 
 def _title(report: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from training_recordings import record
 from typer.testing import CliRunner
 
 from specvla_ros.bench.command import run_bench
+from specvla_ros.bench.entrants import load_plain
 from specvla_ros.bench.frames import read_frames, render_frames
 from specvla_ros.bench.options import BenchOptions
+from specvla_ros.bench.timeline import record_timeline
 from specvla_ros.cli import app
 from specvla_ros.errors import ConfigurationError, DataError, ImageError, SimulationError
 from specvla_ros.fake_policy import FakePolicy
@@ -97,6 +100,24 @@ def test_the_plot_has_a_bar_for_each_row_that_was_measured(report: dict[str, Any
     svg = (report["output"] / "bench.svg").read_text()
     assert all(row["name"] in svg for row in report["rows"] if row["kind"] != "absent")
     assert all(f">{phase}<" in svg for phase in PHASES - {"total"})
+
+
+def test_one_action_of_each_draft_is_drawn(report: dict[str, Any]) -> None:
+    svg = (report["output"] / "timeline.svg").read_text()
+    assert ">greedy<" in svg and ">hold, strict<" in svg and ">hold, r = 3<" not in svg
+    assert "timeline.svg" in (report["output"] / "bench.md").read_text()
+
+
+def test_the_timeline_has_every_pass_in_order_and_arithmetic_inside(frames: Path) -> None:
+    recorded = read_frames(frames, 2)
+    plain = load_plain(BenchOptions(size="tiny", device="cpu"))
+    timeline = record_timeline("greedy", plain, recorded.images, recorded.instruction)
+    passes = sorted(timeline.passes, key=lambda span: span.start)
+    assert [span.name for span in passes] == ["vision", "vision", "prefill", *["verify"] * 6]
+    assert all(first.end <= second.start for first, second in pairwise(passes))
+    products = [span for span in timeline.operations if span.name.startswith("matrix products")]
+    for one in passes:
+        assert any(one.start <= product.start and product.end <= one.end for product in products), one
 
 
 def test_the_command_in_the_report_measures_the_same_again(
