@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ class Timeline:
 
 def record_timeline(row: str, policy: OpenVLAPolicy, images: Sequence[RGB], instruction: str) -> Timeline:
     """Profile the action for the last of the images; the others come before it, as in an episode."""
+    # The profiler tells standard error about its own start and stop.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     policy.reset()
     for image in images[:-1]:
         policy.act(image, instruction)
@@ -65,8 +68,8 @@ def record_timeline(row: str, policy: OpenVLAPolicy, images: Sequence[RGB], inst
     marks = [event for event in events if event.name.startswith(MARK) and event.device_type == DeviceType.CPU]
     passes = [_span(event, begun, event.name.removeprefix(MARK)) for event in marks]
     device = DeviceType.CUDA if on_gpu else DeviceType.CPU
-    done = [event for event in events if event.device_type == device and not event.cpu_children and event not in marks]
-    operations = [_span(event, begun, _kind(event.name)) for event in done if not event.name.startswith(MARK)]
+    done = [event for event in events if event.device_type == device and not event.name.startswith(MARK)]
+    operations = [_span(event, begun, kind) for event in done if (kind := _kind(event))]
     return Timeline(row, tuple(span for span in passes if span.name in PASSES), tuple(_join(operations)))
 
 
@@ -126,8 +129,20 @@ def _span(event: Any, begun: float, name: str) -> Span:
     return Span(name, (event.time_range.start - begun) / 1e3, (event.time_range.end - begun) / 1e3)
 
 
-def _kind(operation: str) -> str:
-    return PRODUCTS if any(part in operation.lower() for part in PRODUCT_NAMES) else REST
+def _kind(event: Any) -> str | None:
+    """None for an operation that others are part of, and for one that is part of a product."""
+    if _is_product(event):
+        return None if _is_inside_product(event) else PRODUCTS
+    return None if event.cpu_children or _is_inside_product(event) else REST
+
+
+def _is_product(event: Any) -> bool:
+    return any(part in event.name.lower() for part in PRODUCT_NAMES)
+
+
+def _is_inside_product(event: Any) -> bool:
+    parent = event.cpu_parent
+    return parent is not None and (_is_product(parent) or _is_inside_product(parent))
 
 
 def _join(spans: Sequence[Span]) -> Iterator[Span]:
