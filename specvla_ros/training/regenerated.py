@@ -44,8 +44,9 @@ class EpisodePlan:
         return is_held_out(self.episode)
 
     def shard(self, directory: Path) -> Path:
-        """Where its data lie."""
-        return directory / f"{Path(self.file).stem}-{self.episode:05d}.safetensors"
+        """Where its data lie. Files of a task have one name in every folder of demonstrations, so their paths count."""
+        folder = hashlib.sha256(str(Path(self.file).parent).encode()).hexdigest()[:8]
+        return directory / f"{Path(self.file).stem}-{folder}-{self.episode:05d}.safetensors"
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,14 @@ def test_every_twentieth_episode_is_held_out_and_steps_without_motion_are_left_o
     assert len(RegeneratedFrames(options.output, held_out=True)) == 4
 
 
+def test_a_task_recorded_in_two_folders_is_kept_apart(options: RegenerateOptions, tmp_path: Path) -> None:
+    draft_data.write_demonstrations(tmp_path / "more", episodes=1, steps=3)
+    both = replace(options, demonstrations=(*options.demonstrations, tmp_path / "more"), output=tmp_path / "out")
+    regenerate(both)
+    episodes = RegenerationPlan.read(both.output).episodes
+    assert len({episode.shard(both.output) for episode in episodes}) == len(episodes) == 42
+
+
 def test_a_stopped_run_goes_on_where_it_stood(options: RegenerateOptions) -> None:
     shards = sorted(options.output.glob("*.safetensors"))
     kept, lost = shards[0], shards[-1]
