@@ -47,7 +47,7 @@ def test_a_released_draft_is_loaded_by_its_directory_and_joined_with_others() ->
         assert policy.decode(ids, pixels).stats.forwards < 7
 
 
-@pytest.mark.parametrize("draft", ["hold", "linear", "hold+linear"])
+@pytest.mark.parametrize("draft", ["hold", "linear", "eagle", "hold+linear", "hold+eagle"])
 def test_every_draft_gives_the_action_of_plain_decoding(draft: str) -> None:
     plain, drafted = load_policy(draft="none"), load_policy(draft=draft)
     for step in range(4):
