@@ -12,7 +12,7 @@ from specvla_ros.speculative.decode import SpeculativeDecoder
 from specvla_ros.speculative.eagle import EagleDrafter
 from specvla_ros.vla.cache import KeyValueCache
 from specvla_ros.vla.config import OpenVLAConfig
-from test.models import random_head, random_target
+from models import random_head, random_target
 
 
 def test_the_estimate_is_what_a_decoder_with_a_learned_draft_holds() -> None:

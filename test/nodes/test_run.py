@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from test.nodes.peer import PATIENCE, process
+from peer import PATIENCE, process
 
 INTERRUPTED_IN_A_FINALIZER = """
 import os, sys
