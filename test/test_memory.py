@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+from models import random_head, random_target
 
 from specvla_ros.memory import decoding_bytes
 from specvla_ros.runtime import CAPACITY
@@ -12,7 +13,6 @@ from specvla_ros.speculative.decode import SpeculativeDecoder
 from specvla_ros.speculative.eagle import EagleDrafter
 from specvla_ros.vla.cache import KeyValueCache
 from specvla_ros.vla.config import OpenVLAConfig
-from models import random_head, random_target
 
 
 def test_the_estimate_is_what_a_decoder_with_a_learned_draft_holds() -> None:

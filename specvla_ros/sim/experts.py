@@ -1,7 +1,8 @@
 """Scripted experts: they read the simulator's own positions and act as a policy would, one step at a time.
 
 A policy that learns from them sees one picture and no history, so what an expert does follows from where things are in
-that very step: it never waits, and nothing depends on what it was about before. How far the fingers are closed is a
+that very step: it never waits, and nothing depends on what it was about before. All it remembers is where the object
+stood when it was last not held. How far the fingers are closed is a
 matter of a few grey pixels; so while they close the hand already rises, slowly enough to stay where it takes hold.
 """
 
@@ -15,8 +16,6 @@ from numpy.typing import NDArray
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.sim.libero import Frame, LiberoEnvironment
 
-CONTROLLER_SCALE = 0.05
-"""Metres that a motion of 1 asks of LIBERO's controller in one step."""
 TOP_SPEED, SLOWING = 0.88, 0.038
 """Of a motion, as a part of the controller's largest, and metres to a way-point at which it has lost a quarter."""
 PUSH, PUSH_REACH = 0.12, 0.006
@@ -112,7 +111,7 @@ class PickAndPlaceExpert:
     def landmarks(self, frame: Frame) -> NDArray[np.float64]:
         """(3, 3) metres: the gripper, the point at which the object is taken, and the destination.
 
-        Gripper and grasp are one point when the object is held, so who knows both knows whether it is.
+        Gripper and grasp stay as they are to each other while the object is held, a few centimetres apart at most.
         """
         assert frame.end_effector is not None
         return np.stack([frame.end_effector.position, self.grasp_point(), self._scene.position(self._destination)])

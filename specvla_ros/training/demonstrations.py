@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,9 +95,9 @@ def append_demonstration(path: Path, task: Task, demonstration: Demonstration) -
         group.attrs["init_state"] = demonstration.states[0]
         group.attrs["seed"] = -1 if demonstration.seed is None else demonstration.seed
         group.attrs["num_samples"] = len(demonstration)
-        complete = _complete(data)
+        complete = _complete_episodes(data)
         data.attrs["num_demos"] = len(complete)
-        data.attrs["total"] = sum(int(data[name].attrs["num_samples"]) for name in complete)
+        data.attrs["total"] = sum(int(group.attrs["num_samples"]) for group in complete)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def read_record(path: Path) -> Recorded:
         return Recorded()
     with _open(path) as file:
         data = _data(file, path)
-        groups = complete_episodes(data)
+        groups = _complete_episodes(data)
         seeds = (int(group.attrs.get("seed", -1)) for group in groups)
         return Recorded(
             episodes=len(groups),
@@ -170,11 +170,31 @@ def read_demonstrations(path: Path) -> Iterator[Demonstration]:
                 raise DataError(f"{path}: {name} is incomplete: {error}; expected LIBERO's layout") from error
 
 
+def replace_actions(path: Path, actions_of: Callable[[int, NDArray[np.float64]], NDArray[np.float64]]) -> int:
+    """Give the complete episodes of one file other actions; how many steps they have.
+
+    Args:
+        actions_of: from an episode's seed and its (T, n) states its (T, 7) actions in LIBERO's convention.
+
+    Raises:
+        DataError: the file is not one in LIBERO's layout, or an episode has no seed.
+    """
+    steps = 0
+    with _open(path, "r+") as file:
+        for group in _complete_episodes(_data(file, path)):
+            seed = int(group.attrs.get("seed", -1))
+            if seed < 0:
+                raise DataError(f"{path}: {group.name} has no seed, so its scene cannot be built again; record it anew")
+            group["actions"][...] = actions_of(seed, group["states"][:])
+            steps += len(group["actions"])
+    return steps
+
+
 def count_moving_steps(path: Path) -> int:
     """Those of all complete episodes of one file, without reading its images."""
     with _open(path) as file:
         data = _data(file, path)
-        return sum(len(moving_steps(data[name]["actions"][:])) for name in _complete(data))
+        return sum(len(moving_steps(group["actions"][:])) for group in _complete_episodes(data))
 
 
 def instruction_of(path: Path) -> str:
@@ -183,9 +203,9 @@ def instruction_of(path: Path) -> str:
     return words.replace("_", " ").lower()
 
 
-def _open(path: Path) -> h5py.File:
+def _open(path: Path, mode: str = "r") -> h5py.File:
     try:
-        return h5py.File(path, "r")
+        return h5py.File(path, mode)
     except OSError as error:
         raise DataError(f"{path} is no HDF5 file or is cut short ({error}); record or copy it again") from error
 
@@ -196,8 +216,7 @@ def _data(file: h5py.File, path: Path) -> h5py.Group:
     return file["data"]
 
 
-def complete_episodes(data: h5py.Group) -> list[h5py.Group]:
-    """The episodes that were written to their end, in the order they were recorded."""
+def _complete_episodes(data: h5py.Group) -> list[h5py.Group]:
     return [data[name] for name in _complete(data)]
 
 

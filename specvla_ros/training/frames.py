@@ -7,9 +7,7 @@ import itertools
 import json
 import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from specvla_ros.errors import DataError
-from specvla_ros.processes import end_with_parent, single_threaded_children
+from specvla_ros.processes import process_pool
 from specvla_ros.training.demonstrations import (
     LANDMARKS,
     count_moving_steps,
@@ -154,10 +152,7 @@ def _build(files: list[Path], cache: Path, fingerprint: str, workers: int) -> No
     cache.mkdir(parents=True, exist_ok=True)
     # Another run may have the old images mapped: they are replaced, not overwritten.
     unfinished = cache / f".{IMAGES_FILE}.{os.getpid()}"
-    # A fresh interpreter for each worker: a fork of one that runs torch's or HDF5's threads may hang.
-    context = get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(files)), mp_context=context, initializer=end_with_parent)
-    with single_threaded_children(), pool:
+    with process_pool(min(workers, len(files))) as pool:
         sizes = list(track(pool.map(count_moving_steps, files), total=len(files), description="counting steps"))
         starts = [0, *itertools.accumulate(sizes)]
         if not starts[-1]:

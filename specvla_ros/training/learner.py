@@ -91,8 +91,12 @@ class Learner(nn.Module):
         entropy = (entropies.mean(dim=0) * self.token_weights).sum()
         off = F.smooth_l1_loss(expected_bins(logits) / EXPECTATION_SCALE, wanted / EXPECTATION_SCALE)
         found = self.head.losses(output.summary, output.patches, landmarks, batch.openings)
-        marks = POINTING_WEIGHT * found.pointing + POSITIONS_WEIGHT * found.positions + SEEN_WEIGHT * found.seen
-        marks = marks + OPENING_WEIGHT * found.opening
+        marks = (
+            POINTING_WEIGHT * found.pointing
+            + POSITIONS_WEIGHT * found.positions
+            + SEEN_WEIGHT * found.seen
+            + OPENING_WEIGHT * found.opening
+        )
         return Losses(entropy + off + marks, entropy, found)
 
     @torch.inference_mode()

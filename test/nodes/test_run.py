@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 
 import pytest
-
 from peer import PATIENCE, process
 
 INTERRUPTED_IN_A_FINALIZER = """
