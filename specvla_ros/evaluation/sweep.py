@@ -16,6 +16,7 @@ from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import Rig
 from specvla_ros.evaluation.tables import Summary, summarise, write_summary
 from specvla_ros.policy import PLAIN
+from specvla_ros.sim.holding import HOLD_TIME
 
 
 def combinations(
@@ -63,10 +64,12 @@ def run_sweep(
 
 
 def folder_name(options: EvaluationOptions) -> str:
-    """Draft, threshold and latency, such as `hold_r3`, `runs-draft_r9-9-9-5-5-5-0_model-60+25`."""
+    """Draft, threshold, latency and another hold time, such as `hold_r3`, `hold_r9_model-60+25_hold-0.5`."""
     parts = [_plain(options.draft), f"r{_plain(threshold_text(options.threshold))}"]
     if options.latency != LOCKSTEP:
         parts.append(_plain(options.latency))
+        if options.hold_time != HOLD_TIME:
+            parts.append(f"hold-{options.hold_time:g}")
     return "_".join(parts)
 
 

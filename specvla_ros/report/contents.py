@@ -9,7 +9,7 @@ from specvla_ros.report.group import Group
 from specvla_ros.report.page import heading, paragraph
 from specvla_ros.report.plots import draw_panels, draw_shares
 from specvla_ros.report.published import SOURCE, published
-from specvla_ros.report.realtime import best_threshold, by_latency, latency_panel, realtime_table, threshold_panel
+from specvla_ros.report.realtime import latency_panel, realtime_table, threshold_panel, threshold_sweeps
 from specvla_ros.report.result_tables import deviation_table, main_table, phase_table, task_table
 from specvla_ros.report.sheet import Sheet
 from specvla_ros.report.speed import speed_table
@@ -88,10 +88,9 @@ def real_time(group: Group, sheet: Sheet) -> Html:
     """Success when the scene moves on: which threshold is best, and what latency costs."""
     if not group.realtime:
         return []
-    groups, parts = by_latency(group.realtime), []
-    for label, runs in groups.items():
-        parts.append(paragraph(f"{label}. {best_threshold(runs)}", "finding"))
-    panels = {"threshold": threshold_panel(groups), "latency": latency_panel(group.runs)}
+    sweeps = threshold_sweeps(group.realtime)
+    parts = [paragraph(f"{one.label}. {one.best()}", "finding") for one in sweeps]
+    panels = {"threshold": threshold_panel(sweeps), "latency": latency_panel(group.runs)}
     for name, panel in panels.items():
         if panel.curves:
             drawing = partial(draw_panels, [panel])
@@ -99,7 +98,8 @@ def real_time(group: Group, sheet: Sheet) -> Html:
     parts.append(sheet.table(realtime_table(group.name, group.realtime)))
     note = (
         "Simulated real time: the scene goes on in steps of 50 ms while the policy thinks, a command is in force from "
-        "the first step after its latency, and expires. Held: steps with an old command. At rest: steps after the last "
-        "one expired. Emulated: the latency is a stated delay model, not a measured time."
+        "the first step after its latency, and expires; how long it holds counts from its frame. Mean ms: latency of a "
+        "command. Held: steps with an old command. At rest: steps after the last one expired. Emulated: the latency is "
+        "a stated delay model, not a measured time."
     )
     return [*parts, paragraph(note, "note")]

@@ -9,7 +9,7 @@ from specvla_ros.report.case_study import read_case_study
 from specvla_ros.report.commands import base_words, short_path
 from specvla_ros.report.films import choose_films
 from specvla_ros.report.group import Group
-from specvla_ros.report.realtime import by_latency, latency_panel
+from specvla_ros.report.realtime import latency_panel, threshold_sweeps
 from specvla_ros.report.sweep import sweep_groups
 
 SWEEP = ["--threshold", "0", "--threshold", "3", "--threshold", "6", "--threshold", "9"]
@@ -26,7 +26,10 @@ def missing(group: Group, folder: Path) -> dict[str, str]:
         "success in lockstep": (not group.lockstep, draft),
         "threshold sweep": (not sweep_groups(group.lockstep), [*draft, *SWEEP]),
         "speed-up": (not group.speeds, [*draft, *SWEEP, "--speed", str(FRAMES)]),
-        "best threshold in real time": (not by_latency(group.realtime), [*draft, *SWEEP, "--latency", "measured"]),
+        "best threshold in real time": (
+            not threshold_sweeps(group.realtime),
+            [*draft, *SWEEP, "--latency", "measured"],
+        ),
         "success by latency": (not latency_panel(group.runs).curves, [*draft, *LATENCIES]),
         "films": (not choose_films(group.runs), [*draft, "--videos", str(FILMS)]),
     }

@@ -11,7 +11,7 @@ from specvla_ros.report.palette import variables
 STYLE = """
 * { box-sizing: border-box }
 body { margin: 0; background: var(--surface); color: var(--ink); font: 16px/1.55 system-ui, sans-serif }
-main { max-width: 62rem; margin: 0 auto; padding: 2.5rem 1.25rem 5rem }
+main { max-width: 70rem; margin: 0 auto; padding: 2.5rem 1.25rem 5rem }
 h1 { font-size: 2rem; line-height: 1.2; letter-spacing: -.02em; margin: 0 0 .4rem }
 h2 { font-size: 1.4rem; letter-spacing: -.01em; margin: 3.5rem 0 .6rem; padding-top: 1rem;
   border-top: 1px solid var(--rule) }
@@ -24,10 +24,11 @@ nav ul { list-style: none; display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; pa
 a { color: var(--blue) }
 .scroll { overflow-x: auto; margin: .8rem 0 }
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; line-height: 1.35 }
-th, td { text-align: right; padding: .38rem .65rem; border-bottom: 1px solid var(--rule); vertical-align: top }
+th, td { text-align: right; padding: .38rem .5rem; border-bottom: 1px solid var(--rule); vertical-align: top }
 th { color: var(--muted); font-weight: 600; vertical-align: bottom }
 td:first-child, th:first-child { padding-left: 0 }
 .text { text-align: left }
+td:not(.text) { white-space: nowrap }
 .foreign td { color: var(--muted); font-style: italic }
 .foreign tr:first-child td { border-top: 2px solid var(--muted) }
 figure { margin: 1rem 0 }
@@ -49,7 +50,7 @@ summary { cursor: pointer; color: var(--blue); margin: .8rem 0 }
   details::details-content { content-visibility: visible; block-size: auto }
   .scroll { overflow: visible }
   table { font-size: 7.5pt }
-  th, td { padding: .22rem .35rem }
+  th, td { padding: .22rem .26rem }
   figure, tr { break-inside: avoid }
   h2, h3 { break-after: avoid }
 }

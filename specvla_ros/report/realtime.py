@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from specvla_ros.evaluation.latency import parse_latency
 from specvla_ros.evaluation.tables import success_cells
+from specvla_ros.policy import PLAIN
 from specvla_ros.report.plots import Curve, Panel
 from specvla_ros.report.runs import CONDITIONS, Run
 from specvla_ros.report.table import Table
@@ -24,9 +26,33 @@ def latency_text(run: Run) -> str:
     return f"emulated, {latency.floor:g} ms + {latency.each_round:g} ms a round"
 
 
+def hold_text(run: Run) -> str:
+    """For how long its commands hold."""
+    return f"{1000 * float(run.conditions['hold_time']):g} ms"
+
+
+def mean_latency(run: Run) -> float:
+    """Milliseconds of a command: as emulated, or the decoder's median."""
+    latency, total = parse_latency(run.latency), run.total
+    if latency.own:
+        return total.median_ms
+    return latency.floor + latency.each_round * (total.forwards_per_action - 1.0)
+
+
 def realtime_table(name: str, runs: Sequence[Run]) -> Table:
     """A row for each evaluation in real time."""
-    headings = (*CONDITIONS, "latency", "success %", "solved", "95 % interval", "steps", "held %", "at rest %")
+    headings = (
+        *CONDITIONS,
+        "latency",
+        "holds for",
+        "mean ms",
+        "success %",
+        "solved",
+        "95 % interval",
+        "steps",
+        "held %",
+        "at rest %",
+    )
     rows = []
     for run in runs:
         total, details = run.total, run.details
@@ -35,6 +61,8 @@ def realtime_table(name: str, runs: Sequence[Run]) -> Table:
                 run.draft,
                 run.threshold_text,
                 latency_text(run),
+                hold_text(run),
+                f"{mean_latency(run):.0f}",
                 f"{100 * run.success:.1f}",
                 *success_cells(total),
                 f"{total.steps:.1f}",
@@ -42,47 +70,85 @@ def realtime_table(name: str, runs: Sequence[Run]) -> Table:
                 f"{100 * details.at_rest:.1f}",
             ]
         )
-    return Table(f"{name}_realtime", headings, rows, text_columns=3)
+    return Table(f"{name}_realtime", headings, rows, text_columns=4)
 
 
 def latency_panel(runs: Sequence[Run]) -> Panel:
-    """Success against a given latency, a curve for each draft and threshold; lockstep is a latency of nothing."""
+    """Success against a given latency, a curve for each draft, threshold and time that commands hold.
+
+    Lockstep is a latency of nothing.
+    """
     curves = []
-    for label in dict.fromkeys(run.label for run in runs if run.latency.startswith(GIVEN)):
-        alike = [run for run in runs if run.label == label and (not run.realtime or run.latency.startswith(GIVEN))]
+    given = [run for run in runs if run.latency.startswith(GIVEN)]
+    for label, hold in dict.fromkeys((run.label, hold_text(run)) for run in given):
+        alike = [run for run in given if (run.label, hold_text(run)) == (label, hold)]
+        lockstep = [run for run in runs if run.label == label and not run.realtime]
         # Lockstep first: where a latency of 0 was given too, that is the point.
-        points = {parse_latency(run.latency).floor: run for run in sorted(alike, key=lambda run: run.realtime)}
-        curves.append(success_curve(label, list(points.items())))
+        points = {parse_latency(run.latency).floor: run for run in [*lockstep, *alike]}
+        curves.append(success_curve(f"{label}, holds {hold}", list(points.items())))
     return Panel("success by latency", "latency of a command [ms]", curves, percent=True)
 
 
-def by_latency(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Evaluations whose latency is the decoder's own or emulated, by draft and latency, of several thresholds."""
-    groups: dict[str, list[Run]] = {}
+@dataclass(frozen=True, slots=True)
+class ThresholdSweep:
+    """Evaluations of one draft whose latency is the decoder's own or emulated, at several thresholds.
+
+    Attributes:
+        label: the draft, the latency and how long a command holds.
+        plain: greedy decoding without a draft under the same conditions, where it was evaluated.
+    """
+
+    label: str
+    runs: Sequence[Run]
+    plain: Run | None
+
+    def best(self) -> str:
+        """A sentence: which threshold solved most, how sure that is, and which others it cannot be told from."""
+        best = max(self.runs, key=lambda run: run.success)
+        low, high = best.total.interval
+        others = [run.threshold_text for run in self.runs if run is not best and run.total.interval[1] >= low]
+        sentence = (
+            f"Best threshold: {best.threshold_text}, with {100 * best.success:.1f} % of {best.total.episodes} episodes "
+            f"solved (95 % interval {100 * low:.1f} to {100 * high:.1f} %)."
+        )
+        if others:
+            sentence += (
+                f" Its interval overlaps with that of {', '.join(others)}: these episodes do not tell them apart."
+            )
+        if self.plain:
+            total = self.plain.total
+            sentence += f" Plain greedy decoding solved {total.solved} of {total.episodes}."
+        return sentence
+
+
+def threshold_sweeps(runs: Sequence[Run]) -> list[ThresholdSweep]:
+    """Those of several thresholds."""
+    sweeps: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
         if run.realtime and not run.latency.startswith(GIVEN) and run.threshold is not None:
-            groups.setdefault(f"{run.draft}, {latency_text(run)}", []).append(run)
-    return {label: group for label, group in groups.items() if len(group) > 1}
+            sweeps.setdefault((run.draft, latency_text(run), hold_text(run)), []).append(run)
+    return [
+        ThresholdSweep(f"{draft}, {latency}, a command holds {hold}", group, _first(sweeps, (PLAIN, latency, hold)))
+        for (draft, latency, hold), group in sweeps.items()
+        if len(group) > 1
+    ]
 
 
-def threshold_panel(groups: dict[str, list[Run]]) -> Panel:
-    """Success against the threshold, a curve for each group of `by_latency`."""
-    curves = [success_curve(label, [(run.thresholds[0], run) for run in group]) for label, group in groups.items()]
+def _first(sweeps: Mapping[tuple[str, str, str], Sequence[Run]], key: tuple[str, str, str]) -> Run | None:
+    return next(iter(sweeps.get(key, ())), None)
+
+
+def threshold_panel(sweeps: Sequence[ThresholdSweep]) -> Panel:
+    """Success against the threshold, a curve for each sweep; plain greedy decoding has no threshold and is level."""
+    curves = []
+    for one in sweeps:
+        points = [(run.thresholds[0], run) for run in one.runs]
+        curves.append(success_curve(one.label, points))
+        if one.plain:
+            ends = min(x for x, _ in points), max(x for x, _ in points)
+            label = one.label.replace(one.runs[0].draft, "plain greedy", 1)
+            curves.append(success_curve(label, [(x, one.plain) for x in ends]))
     return Panel("success by threshold in real time", "threshold [bins]", curves, percent=True)
-
-
-def best_threshold(group: Sequence[Run]) -> str:
-    """A sentence: which threshold solved most, how sure that is, and which others it cannot be told from."""
-    best = max(group, key=lambda run: run.success)
-    low, high = best.total.interval
-    others = [run.threshold_text for run in group if run is not best and run.total.interval[1] >= low]
-    sentence = (
-        f"Best threshold: {best.threshold_text}, with {100 * best.success:.1f} % of {best.total.episodes} episodes "
-        f"solved (95 % interval {100 * low:.1f} to {100 * high:.1f} %)."
-    )
-    if others:
-        sentence += f" Its interval overlaps with that of {', '.join(others)}: these episodes do not tell them apart."
-    return sentence
 
 
 def success_curve(label: str, points: Sequence[tuple[float, Run]]) -> Curve:

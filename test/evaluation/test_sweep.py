@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,12 @@ def test_every_draft_meets_every_threshold_and_latency_and_plain_greedy_runs_onc
         "runs-draft_r9-9-9-5-5-5-0_model-60+2.5",
     ]
     assert sweep[-1].threshold == by_dimension and sweep[-1].latency == "model:60+2.5"
+
+
+def test_another_hold_time_than_the_usual_one_has_a_folder_of_its_own_in_real_time(tmp_path: Path) -> None:
+    held = replace(options(tmp_path), hold_time=1.0)
+    sweep = combinations(held, ["hold"], [0], ["lockstep", "fixed:100"])
+    assert [one.output.name for one in sweep] == ["hold_r0", "hold_r0_fixed-100_hold-1"]
 
 
 def test_a_single_evaluation_keeps_the_folder_itself(tmp_path: Path) -> None:

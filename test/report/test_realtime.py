@@ -6,7 +6,7 @@ import pytest
 from report_folders import episode, write_run
 
 from specvla_ros.evaluation.rollout import EpisodeResult
-from specvla_ros.report.realtime import best_threshold, by_latency, latency_panel, realtime_table
+from specvla_ros.report.realtime import latency_panel, realtime_table, threshold_panel, threshold_sweeps
 from specvla_ros.report.runs import read_runs
 
 
@@ -19,9 +19,9 @@ def test_the_best_threshold_has_its_interval_and_those_it_cannot_be_told_from(tm
         write_run(
             tmp_path / f"{threshold}", outcomes(solved, 40), draft="hold", threshold=threshold, latency="measured"
         )
-    ((label, group),) = by_latency(read_runs(tmp_path)).items()
-    assert label == "hold, the decoder's own"
-    assert best_threshold(group) == (
+    (sweep,) = threshold_sweeps(read_runs(tmp_path))
+    assert sweep.label == "hold, the decoder's own, a command holds 200 ms"
+    assert sweep.best() == (
         "Best threshold: 6, with 85.0 % of 40 episodes solved (95 % interval 70.9 to 92.9 %). "
         "Its interval overlaps with that of 3: these episodes do not tell them apart."
     )
@@ -32,13 +32,13 @@ def test_a_clear_winner_is_not_called_a_tie(tmp_path: Path) -> None:
         write_run(
             tmp_path / f"{threshold}", outcomes(solved, 40), draft="hold", threshold=threshold, latency="measured"
         )
-    (group,) = by_latency(read_runs(tmp_path)).values()
-    assert best_threshold(group).startswith("Best threshold: 9,") and "overlaps" not in best_threshold(group)
+    (sweep,) = threshold_sweeps(read_runs(tmp_path))
+    assert sweep.best().startswith("Best threshold: 9,") and "overlaps" not in sweep.best()
 
 
 def test_one_threshold_alone_is_not_the_best(tmp_path: Path) -> None:
     write_run(tmp_path, outcomes(2, 2), draft="hold", threshold=9, latency="measured")
-    assert by_latency(read_runs(tmp_path)) == {}
+    assert threshold_sweeps(read_runs(tmp_path)) == []
 
 
 def test_a_delay_model_is_called_emulated(tmp_path: Path) -> None:
@@ -46,7 +46,8 @@ def test_a_delay_model_is_called_emulated(tmp_path: Path) -> None:
         run = {"draft": "hold", "threshold": threshold, "latency": "model:60+25"}
         write_run(tmp_path / f"{threshold}", outcomes(1, 2), **run)
     runs = read_runs(tmp_path)
-    assert list(by_latency(runs)) == ["hold, emulated, 60 ms + 25 ms a round"]
+    (sweep,) = threshold_sweeps(runs)
+    assert sweep.label == "hold, emulated, 60 ms + 25 ms a round, a command holds 200 ms"
     assert realtime_table("x", runs).rows[0][2] == "emulated, 60 ms + 25 ms a round"
 
 
@@ -60,7 +61,7 @@ def test_success_by_latency_begins_with_lockstep_and_leaves_own_latencies_out(tm
         write_run(tmp_path / name, outcomes(solved, 4), draft="hold", threshold=3, latency=latency)
     write_run(tmp_path / "e", outcomes(1, 4), draft="hold", threshold=9)
     (curve,) = latency_panel(read_runs(tmp_path)).curves
-    assert curve.label == "hold, r = 3"
+    assert curve.label == "hold, r = 3, holds 200 ms"
     assert (curve.x, curve.y) == ([0, 50, 200], [1.0, 0.5, 0.25])
     assert all(low <= rate <= high for low, rate, high in zip(curve.low, curve.y, curve.high, strict=True))
 
@@ -74,3 +75,32 @@ def test_held_and_resting_steps_are_shares_of_all_steps(tmp_path: Path) -> None:
     (run,) = read_runs(tmp_path)
     assert realtime_table("x", [run]).rows[0][-2:] == ["30.0", "10.0"]
     assert run.details.held == pytest.approx(0.3)
+
+
+def test_evaluations_whose_commands_hold_for_another_time_are_not_mixed(tmp_path: Path) -> None:
+    for hold_time, solved in {0.2: 3, 1.0: 1}.items():
+        for latency in ("fixed:100", "measured"):
+            folder = tmp_path / f"{latency}_{hold_time}"
+            write_run(folder, outcomes(solved, 4), draft="hold", latency=latency, hold_time=hold_time)
+    runs = read_runs(tmp_path)
+    assert threshold_sweeps(runs) == []
+    curves = {curve.label: curve.y for curve in latency_panel(runs).curves}
+    assert curves == {"hold, r = 0, holds 200 ms": [0.75], "hold, r = 0, holds 1000 ms": [0.25]}
+
+
+def test_thresholds_stand_beside_plain_greedy_decoding_at_the_same_latency(tmp_path: Path) -> None:
+    for threshold in (0, 9):
+        write_run(tmp_path / f"{threshold}", outcomes(3, 4), draft="hold", threshold=threshold, latency="model:60+25")
+    write_run(tmp_path / "plain", outcomes(1, 4), latency="model:60+25")
+    write_run(tmp_path / "other", outcomes(4, 4), latency="model:60+90")
+    (sweep,) = threshold_sweeps(read_runs(tmp_path))
+    assert sweep.best().endswith("Plain greedy decoding solved 1 of 4.")
+    drafted, plain = threshold_panel([sweep]).curves
+    assert (drafted.x, drafted.y) == ([0, 9], [0.75, 0.75])
+    assert (plain.x, plain.y) == ([0, 9], [0.25, 0.25])
+    assert plain.label == "plain greedy, emulated, 60 ms + 25 ms a round, a command holds 200 ms"
+
+
+def test_the_mean_latency_counts_the_rounds_that_were_decoded(tmp_path: Path) -> None:
+    write_run(tmp_path, [episode(rounds=(2, 2))], draft="hold", latency="model:60+25")
+    assert realtime_table("x", read_runs(tmp_path)).rows[0][4] == "110"
