@@ -28,27 +28,33 @@ def commands(folder: Path, runs: Sequence[Run], speeds: Mapping[Path, dict[str, 
     for run in runs:
         common = replace(run.options, draft="none", threshold=0, latency=LOCKSTEP, output=folder)
         alike.setdefault(common, []).append(run)
-    return [line for common, group in alike.items() for line in _commands(common, group, timed)]
+    return [
+        _command(common if len(sweep) > 1 else sweep[0].options, sweep, timed)
+        for common, group in alike.items()
+        for sweep in _sweeps(common, group)
+    ]
 
 
-def _commands(common: EvaluationOptions, runs: Sequence[Run], timed: dict[Path, int]) -> list[str]:
-    """One for all where they are every combination of what was swept, else one for each draft, else one for each."""
-    swept = {name: list(dict.fromkeys(getattr(run.options, name) for run in runs)) for name in SWEPT}
-    sweep = combinations(common, swept["draft"], swept["threshold"], swept["latency"])
-    if {one.output for one in sweep} == {run.folder for run in runs}:
-        return [_command(common, swept, runs, timed)]
-    if len(runs) == 1:
-        return [_command(runs[0].options, swept, runs, timed)]
-    parts = [[run for run in runs if run.draft == draft] for draft in dict.fromkeys(run.draft for run in runs)]
-    if len(parts) == 1:
-        parts = [[run] for run in runs]
-    return [line for part in parts for line in _commands(common, part, timed)]
+def _sweeps(common: EvaluationOptions, runs: Sequence[Run]) -> list[Sequence[Run]]:
+    """Few that together are these evaluations and no others: each is every combination of what was swept in it."""
+    sweep = combinations(common, *_swept(runs).values())
+    if len(runs) == 1 or {one.output for one in sweep} == {run.folder for run in runs}:
+        return [runs]
+    ways = []
+    for name, values in _swept(runs).items():
+        parts = [[run for run in runs if getattr(run.options, name) == value] for value in values]
+        if len(parts) > 1:
+            ways.append([one for part in parts for one in _sweeps(common, part)])
+    return min(ways, key=len)
 
 
-def _command(
-    options: EvaluationOptions, swept: Mapping[str, Sequence[Any]], runs: Sequence[Run], timed: dict[Path, int]
-) -> str:
-    words = base_words(options)
+def _swept(runs: Sequence[Run]) -> dict[str, list[Any]]:
+    """The values of each of SWEPT."""
+    return {name: list(dict.fromkeys(getattr(run.options, name) for run in runs)) for name in SWEPT}
+
+
+def _command(options: EvaluationOptions, runs: Sequence[Run], timed: dict[Path, int]) -> str:
+    words, swept = base_words(options), _swept(runs)
     if options.tasks != tuple(range(TASKS.get(options.suite, 10))):
         words += [word for task in options.tasks for word in ("--task", str(task))]
     words += ["--trials", str(options.trials)]

@@ -70,3 +70,16 @@ def test_a_draft_with_thresholds_of_its_own_is_a_command_of_its_own(
     lines = commands(tmp_path, read_runs(tmp_path), {})
     assert len(lines) == 2
     check(tmp_path, lines, monkeypatch)
+
+
+def test_a_threshold_tried_at_more_latencies_is_one_command_and_so_are_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = {0: ("fixed:50", "fixed:100", "model:60+25"), 3: ("model:60+25",), 9: ("model:60+25",)}
+    for threshold, latencies in tried.items():
+        for latency in latencies:
+            folder = tmp_path / f"hold_r{threshold}_{latency.replace(':', '-')}_hold-1"
+            write_run(folder, [episode()], draft="hold", threshold=threshold, latency=latency, hold_time=1.0)
+    lines = commands(tmp_path, read_runs(tmp_path), {})
+    assert len(lines) == 3
+    check(tmp_path, lines, monkeypatch)
