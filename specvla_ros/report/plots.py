@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 WIDTH = 8.2
 """Inches; the page's column."""
+LEGEND_LETTERS = 100
+"""What fits beside each other, with room for the samples of the lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +49,14 @@ def draw_panels(panels: Sequence[Panel]) -> Figure:
     """Side by side, a legend below."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
+    labels = dict.fromkeys(curve.label for panel in panels for curve in panel.curves)
+    columns = max(1, min(4, LEGEND_LETTERS // max(map(len, labels), default=1)))
+    rows = -(-len(labels) // columns)
+    figure = Figure(figsize=(WIDTH, 2.9 + 0.2 * rows), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _draw_panel(axes, panel)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=4)
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower left", ncols=columns)
     return figure
 
 

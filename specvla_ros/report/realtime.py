@@ -128,7 +128,7 @@ def threshold_sweeps(runs: Sequence[Run]) -> list[ThresholdSweep]:
         if run.realtime and not run.latency.startswith(GIVEN) and run.threshold is not None:
             sweeps.setdefault((run.draft, latency_text(run), hold_text(run)), []).append(run)
     return [
-        ThresholdSweep(f"{draft}, {latency}, a command holds {hold}", group, _first(sweeps, (PLAIN, latency, hold)))
+        ThresholdSweep(f"{draft}, {latency}, holds {hold}", group, _first(sweeps, (PLAIN, latency, hold)))
         for (draft, latency, hold), group in sweeps.items()
         if len(group) > 1
     ]

@@ -20,7 +20,7 @@ def test_the_best_threshold_has_its_interval_and_those_it_cannot_be_told_from(tm
             tmp_path / f"{threshold}", outcomes(solved, 40), draft="hold", threshold=threshold, latency="measured"
         )
     (sweep,) = threshold_sweeps(read_runs(tmp_path))
-    assert sweep.label == "hold, the decoder's own, a command holds 200 ms"
+    assert sweep.label == "hold, the decoder's own, holds 200 ms"
     assert sweep.best() == (
         "Best threshold: 6, with 85.0 % of 40 episodes solved (95 % interval 70.9 to 92.9 %). "
         "Its interval overlaps with that of 3: these episodes do not tell them apart."
@@ -47,7 +47,7 @@ def test_a_delay_model_is_called_emulated(tmp_path: Path) -> None:
         write_run(tmp_path / f"{threshold}", outcomes(1, 2), **run)
     runs = read_runs(tmp_path)
     (sweep,) = threshold_sweeps(runs)
-    assert sweep.label == "hold, emulated, 60 ms + 25 ms a round, a command holds 200 ms"
+    assert sweep.label == "hold, emulated, 60 ms + 25 ms a round, holds 200 ms"
     assert realtime_table("x", runs).rows[0][2] == "emulated, 60 ms + 25 ms a round"
 
 
@@ -98,7 +98,7 @@ def test_thresholds_stand_beside_plain_greedy_decoding_at_the_same_latency(tmp_p
     drafted, plain = threshold_panel([sweep]).curves
     assert (drafted.x, drafted.y) == ([0, 9], [0.75, 0.75])
     assert (plain.x, plain.y) == ([0, 9], [0.25, 0.25])
-    assert plain.label == "plain greedy, emulated, 60 ms + 25 ms a round, a command holds 200 ms"
+    assert plain.label == "plain greedy, emulated, 60 ms + 25 ms a round, holds 200 ms"
 
 
 def test_the_mean_latency_counts_the_rounds_that_were_decoded(tmp_path: Path) -> None:
