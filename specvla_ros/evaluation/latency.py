@@ -30,10 +30,13 @@ class Latency:
     each_round: float = 0.0
     own: bool = False
 
+    def milliseconds(self, rounds: float, measured: float) -> float:
+        """Of an action of so many rounds, or on average; `measured` is what its decoder took."""
+        return measured if self.own else self.floor + self.each_round * rounds
+
     def nanoseconds(self, stats: DecodeStats) -> int:
         """Of one action."""
-        milliseconds = stats.milliseconds["total"] if self.own else self.floor + self.each_round * stats.rounds
-        return round(1e6 * milliseconds)
+        return round(1e6 * self.milliseconds(stats.rounds, stats.milliseconds["total"]))
 
 
 NO_LATENCY = Latency()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from specvla_ros.evaluation.latency import parse_latency
 from specvla_ros.evaluation.tables import success_cells
 from specvla_ros.policy import PLAIN
 from specvla_ros.report.plots import Curve, Panel
-from specvla_ros.report.runs import CONDITIONS, Run
+from specvla_ros.report.runs import CONDITIONS, PLAIN_LABEL, Run
 from specvla_ros.report.table import Table
 
 GIVEN = "fixed:"
@@ -33,10 +33,8 @@ def hold_text(run: Run) -> str:
 
 def mean_latency(run: Run) -> float:
     """Milliseconds of a command: as emulated, or the decoder's median."""
-    latency, total = parse_latency(run.latency), run.total
-    if latency.own:
-        return total.median_ms
-    return latency.floor + latency.each_round * (total.forwards_per_action - 1.0)
+    total = run.total
+    return parse_latency(run.latency).milliseconds(total.forwards_per_action - 1.0, total.median_ms)
 
 
 def realtime_table(name: str, runs: Sequence[Run]) -> Table:
@@ -94,13 +92,20 @@ class ThresholdSweep:
     """Evaluations of one draft whose latency is the decoder's own or emulated, at several thresholds.
 
     Attributes:
-        label: the draft, the latency and how long a command holds.
+        draft: its name.
+        conditions: the latency, and how long a command holds.
         plain: greedy decoding without a draft under the same conditions, where it was evaluated.
     """
 
-    label: str
+    draft: str
+    conditions: str
     runs: Sequence[Run]
     plain: Run | None
+
+    @property
+    def label(self) -> str:
+        """What its thresholds have in common."""
+        return f"{self.draft}, {self.conditions}"
 
     def best(self) -> str:
         """A sentence: which threshold solved most, how sure that is, and which others it cannot be told from."""
@@ -123,19 +128,16 @@ class ThresholdSweep:
 
 def threshold_sweeps(runs: Sequence[Run]) -> list[ThresholdSweep]:
     """Those of several thresholds."""
-    sweeps: dict[tuple[str, str, str], list[Run]] = {}
+    sweeps: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         if run.realtime and not run.latency.startswith(GIVEN) and run.threshold is not None:
-            sweeps.setdefault((run.draft, latency_text(run), hold_text(run)), []).append(run)
+            sweeps.setdefault((run.draft, f"{latency_text(run)}, holds {hold_text(run)}"), []).append(run)
+    plain = {conditions: group[0] for (draft, conditions), group in sweeps.items() if draft == PLAIN}
     return [
-        ThresholdSweep(f"{draft}, {latency}, holds {hold}", group, _first(sweeps, (PLAIN, latency, hold)))
-        for (draft, latency, hold), group in sweeps.items()
+        ThresholdSweep(draft, conditions, group, plain.get(conditions))
+        for (draft, conditions), group in sweeps.items()
         if len(group) > 1
     ]
-
-
-def _first(sweeps: Mapping[tuple[str, str, str], Sequence[Run]], key: tuple[str, str, str]) -> Run | None:
-    return next(iter(sweeps.get(key, ())), None)
 
 
 def threshold_panel(sweeps: Sequence[ThresholdSweep]) -> Panel:
@@ -146,8 +148,7 @@ def threshold_panel(sweeps: Sequence[ThresholdSweep]) -> Panel:
         curves.append(success_curve(one.label, points))
         if one.plain:
             ends = min(x for x, _ in points), max(x for x, _ in points)
-            label = one.label.replace(one.runs[0].draft, "plain greedy", 1)
-            curves.append(success_curve(label, [(x, one.plain) for x in ends]))
+            curves.append(success_curve(f"{PLAIN_LABEL}, {one.conditions}", [(x, one.plain) for x in ends]))
     return Panel("success by threshold in real time", "threshold [bins]", curves, percent=True)
 
 

@@ -20,6 +20,8 @@ from specvla_ros.report.details import Details
 
 CONDITIONS = ("draft", "threshold")
 """What the evaluations of a table differ in first."""
+PLAIN_LABEL = "plain greedy"
+"""Decoding without a draft."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +87,7 @@ class Run:
     @property
     def label(self) -> str:
         """Short, unique among the evaluations of one suite and mode."""
-        return "plain greedy" if self.draft == PLAIN else f"{self.draft}, r = {self.threshold_text}"
+        return PLAIN_LABEL if self.draft == PLAIN else f"{self.draft}, r = {self.threshold_text}"
 
     @property
     def latency(self) -> str:

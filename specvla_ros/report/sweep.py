@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from specvla_ros.report.plots import Curve, Panel
 from specvla_ros.report.realtime import success_curve
-from specvla_ros.report.runs import Run
+from specvla_ros.report.runs import PLAIN_LABEL, Run
 from specvla_ros.report.speed import SpeedUp
 
-PLAIN = "plain greedy"
 THRESHOLD = "threshold [bins]"
 
 
@@ -40,7 +39,7 @@ def sweep_panels(
     measured = {draft: [run for run in group if run in speed_ups] for draft, group in groups.items()}
     if any(measured.values()):
         curves = [_speed_curve(draft, group, speed_ups) for draft, group in measured.items()]
-        return [*panels, Panel("speed-up", THRESHOLD, curves, (1.0, PLAIN))]
+        return [*panels, Panel("speed-up", THRESHOLD, curves, (1.0, PLAIN_LABEL))]
     return [*panels, _panel("ms an action, median", groups, lambda run: run.total.median_ms, plain)]
 
 
@@ -59,4 +58,4 @@ def _panel(title: str, groups: Mapping[str, Sequence[Run]], value: Callable[[Run
 
 
 def _level(plain: Run | None, value: Callable[[Run], float]) -> tuple[float, str] | None:
-    return (value(plain), PLAIN) if plain else None
+    return (value(plain), PLAIN_LABEL) if plain else None
