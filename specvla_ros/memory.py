@@ -7,6 +7,7 @@ import torch
 from specvla_ros.runtime import CAPACITY
 from specvla_ros.speculative.build import TreeConfig
 from specvla_ros.speculative.decode import MAX_TREE_NODES
+from specvla_ros.speculative.drafter import ALIGNMENT
 from specvla_ros.speculative.eagle import EagleHead
 from specvla_ros.vla.config import OpenVLAConfig
 from specvla_ros.vla.model import OpenVLA
@@ -21,5 +22,5 @@ def decoding_bytes(config: OpenVLAConfig, dtype: torch.dtype = torch.bfloat16) -
     with torch.device("meta"):
         modules = [OpenVLA(config), EagleHead(llama)]
     weights = sum(parameter.numel() for module in modules for parameter in module.parameters())
-    positions = llama.num_hidden_layers * (CAPACITY + MAX_TREE_NODES) + CAPACITY + tree.top_k * tree.depth
+    positions = llama.num_hidden_layers * (CAPACITY + MAX_TREE_NODES) + CAPACITY + tree.top_k * tree.depth + ALIGNMENT
     return (weights + 2 * positions * llama.hidden_size) * dtype.itemsize

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +21,15 @@ from specvla_ros.vla.actions import ActionTokenizer, NormStats, select_norm_stat
 from specvla_ros.vla.checkpoint import load_tensors, read_config, read_norm_stats
 from specvla_ros.vla.config import OpenVLAConfig
 from specvla_ros.vla.fingerprint import require_sha256
+from specvla_ros.vla.graphs import Eager, Graphs
 from specvla_ros.vla.images import prepare_image, processor_pixels, require_preparation
 from specvla_ros.vla.llama import fuse_projections
 from specvla_ros.vla.model import OpenVLA
 from specvla_ros.vla.prompt import PromptTokenizer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+Advance = Callable[[int, int], None]
+"""Told how many steps of how many are done."""
 CAPACITY = 512
 """Longest prefix in positions: 256 patches, seven action tokens and 249 of prompt; a LIBERO prompt has about 21."""
 
@@ -99,7 +102,9 @@ class OpenVLAPolicy:
 
     def with_drafter(self, drafter: Drafter, thresholds: Thresholds) -> OpenVLAPolicy:
         """Another policy on the same weights, with a draft, a cache and a history of its own."""
-        return self.with_decoder(SpeculativeDecoder(self.decoder.target, drafter, capacity=CAPACITY), thresholds)
+        runner = Graphs(self.decoder.runner.buckets) if self.decoder.runner.buckets else Eager()
+        decoder = SpeculativeDecoder(self.decoder.target, drafter, capacity=CAPACITY, runner=runner)
+        return self.with_decoder(recorded(decoder), thresholds)
 
     def with_decoder(self, decoder: SpeculativeDecoder, thresholds: Thresholds) -> OpenVLAPolicy:
         """Another policy that reads and acts alike, around another decoder."""
@@ -125,6 +130,8 @@ def load_policy(
     preparation: str = "auto",
     sha256: str = "",
     tree: TreeConfig | None = None,
+    graphs: bool = True,
+    advance: Advance | None = None,
 ) -> OpenVLAPolicy:
     """Load a checkpoint in OpenVLA's layout and a draft.
 
@@ -141,6 +148,9 @@ def load_policy(
             "auto": "libero" when the norm_stats key starts with it.
         sha256: of the checkpoint's weights, see `weights_sha256`; not checked when empty.
         tree: the tree of a learned draft; 50 nodes, depth 4, top-8 when None.
+        graphs: on a GPU, record CUDA graphs of everything that an action can need: seconds once, and no launches
+            to wait for afterwards.
+        advance: told how many recordings of how many are done.
 
     Raises:
         CheckpointError: the checkpoint or the draft cannot be used; the message says why and what to do.
@@ -153,14 +163,21 @@ def load_policy(
         require_sha256(directory, sha256)
     key, norm_stats = select_norm_stats(read_norm_stats(directory), unnorm_key, directory)
     target = load_target(directory, select_dtype(dtype, torch_device), torch_device)
-    decoder = SpeculativeDecoder(
-        target, build_drafter(draft or "none", target, CAPACITY, tree or TreeConfig(), directory), capacity=CAPACITY
-    )
+    drafter = build_drafter(draft or "none", target, CAPACITY, tree or TreeConfig(), directory)
+    runner = Graphs() if graphs and torch_device.type == "cuda" else Eager()
+    decoder = recorded(SpeculativeDecoder(target, drafter, capacity=CAPACITY, runner=runner), advance)
     if preparation == "auto":
         preparation = "libero" if key.startswith("libero") else "none"
     require_preparation(preparation)
     tokenizer = PromptTokenizer(directory) if (directory / "tokenizer.json").is_file() else None
     return OpenVLAPolicy(directory, decoder, tokenizer, norm_stats, preparation, thresholds)
+
+
+def recorded(decoder: SpeculativeDecoder, advance: Advance | None = None) -> SpeculativeDecoder:
+    """The decoder with its graphs recorded, if it has any."""
+    if isinstance(decoder.runner, Graphs):
+        decoder.record(decoder.runner, advance or (lambda done, of: None))
+    return decoder
 
 
 def load_target(directory: Path, dtype: torch.dtype, device: torch.device) -> OpenVLA:

@@ -41,7 +41,7 @@ def run_bench(options: BenchOptions, console: Console) -> dict[str, Any]:
     frames = recorded or render_frames(plain, options.count, options.fast_rendering)
     target = plain.decoder.target
     meter = WorkMeter(target)
-    field = entrants(options, plain, meter, len(frames.images))
+    field = entrants(options, plain, meter, frames)
     rates = measure_rates(target.device, target.dtype)
     rows = measure(field, frames.images, frames.instruction, rates)
     timelines = _timelines(field, frames)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from specvla_ros.bench.distribution import Distribution, geometric, measured, spread
+from specvla_ros.bench.frames import Frames
 from specvla_ros.bench.imposed import ImposedDecoder
 from specvla_ros.bench.options import PAPER, THRESHOLDS, BenchOptions
 from specvla_ros.bench.sizes import SIZES, random_drafter, random_target
@@ -21,7 +22,7 @@ from specvla_ros.errors import ConfigurationError
 from specvla_ros.policy import Action, Policy, expand_thresholds
 from specvla_ros.report.published import PAPER as PUBLISHED_BY_ITS_AUTHORS
 from specvla_ros.report.published import PUBLISHED
-from specvla_ros.runtime import CAPACITY, OpenVLAPolicy, load_policy, select_device, select_dtype
+from specvla_ros.runtime import CAPACITY, OpenVLAPolicy, load_policy, recorded, select_device, select_dtype
 from specvla_ros.shipped import checkpoint_directory, shipped_checkpoint
 from specvla_ros.speculative.build import TreeConfig, build_drafter
 from specvla_ros.speculative.decode import SpeculativeDecoder
@@ -29,6 +30,8 @@ from specvla_ros.speculative.drafter import Drafter
 from specvla_ros.speculative.plain import NoDrafter
 from specvla_ros.vla.actions import select_norm_stats
 from specvla_ros.vla.checkpoint import read_norm_stats
+from specvla_ros.vla.config import PATCHES
+from specvla_ros.vla.graphs import PROMPT_BUCKETS, Eager, Graphs, Runner
 from specvla_ros.vla.prompt import PromptTokenizer
 
 MEASURED, IMPOSED, ABSENT = "measured", "imposed", "absent"
@@ -79,13 +82,14 @@ class Entrant:
 
 
 def load_plain(options: BenchOptions) -> OpenVLAPolicy:
-    """Plain greedy decoding with the checkpoint's weights, or with random ones of a size."""
+    """Plain greedy decoding without graphs, with the checkpoint's weights, or with random ones of a size."""
     if not options.size:
         return load_policy(
             options.checkpoint or None,
             device=options.device,
             dtype=options.dtype,
             unnorm_key=options.unnorm_key or None,
+            graphs=False,
         )
     device = select_device(options.device)
     target = random_target(SIZES[options.size], select_dtype(options.dtype, device), device)
@@ -96,38 +100,87 @@ def load_plain(options: BenchOptions) -> OpenVLAPolicy:
     return OpenVLAPolicy(own, decoder, PromptTokenizer(own), norm_stats, "libero", expand_thresholds(0))
 
 
-def entrants(options: BenchOptions, plain: OpenVLAPolicy, meter: WorkMeter, count: int) -> list[Entrant]:
+def entrants(options: BenchOptions, plain: OpenVLAPolicy, meter: WorkMeter, frames: Frames) -> list[Entrant]:
     """Every row: plain greedy decoding first, then those that are compared with it.
 
     Args:
-        count: images that will be decoded, which imposed lengths are spread over.
+        frames: what will be decoded; imposed lengths are spread over the images, graphs recorded for the prompt.
 
     Raises:
         SpecVLAError: a draft or a file of lengths cannot be used.
     """
-    rows = [Entrant(GREEDY, MEASURED, policy=Observed(plain, meter)), _transformers(plain, meter)]
-    if not options.size:
-        for draft in options.draft_names:
-            for threshold in THRESHOLDS:
-                policy = plain.with_drafter(_drafter(draft, plain, options, meter), expand_thresholds(threshold))
-                name = f"{draft}, r = {threshold}" if threshold else f"{draft}, strict"
-                rows.append(Entrant(name, MEASURED, draft, threshold, Observed(policy, meter)))
-    distributions = [named for source in options.distributions for named in _distributions(source)]
+    field = _Field(options, plain, meter, frames)
+    rows = [field.greedy(), *field.without_graphs(), field.transformers()]
     for draft in options.draft_names:
-        for name, distribution in distributions:
-            drafter = _drafter(draft, plain, options, meter)
-            actions = spread(distribution, count)
-            decoder = ImposedDecoder(plain.decoder.target, drafter, actions, capacity=CAPACITY)
-            policy = plain.with_decoder(decoder, plain.thresholds)
-            rows.append(Entrant(f"{draft}, imposed {name}", IMPOSED, draft, None, Observed(policy, meter)))
+        rows += field.measured(draft) if not options.size else []
+    for draft in options.draft_names:
+        rows += field.imposed(draft)
     return rows + ([] if options.size else [_large(options)])
 
 
-def _transformers(plain: OpenVLAPolicy, meter: WorkMeter) -> Entrant:
-    try:
-        return Entrant(TRANSFORMERS, MEASURED, policy=Observed(TransformersPolicy(plain), meter))
-    except ConfigurationError as error:
-        return Entrant(TRANSFORMERS, ABSENT, note=str(error))
+class _Field:
+    """What the rows have in common."""
+
+    def __init__(self, options: BenchOptions, plain: OpenVLAPolicy, meter: WorkMeter, frames: Frames) -> None:
+        self._options, self._plain, self._meter = options, plain, meter
+        self._count = len(frames.images)
+        self._target = plain.decoder.target
+        self._on_gpu = self._target.device.type == "cuda"
+        length = PATCHES + len(plain.prepare(frames.images[0], frames.instruction)[0])
+        self._buckets = tuple(bucket for bucket in PROMPT_BUCKETS if bucket >= length)[:1]
+
+    def greedy(self) -> Entrant:
+        """The row that all others are compared with."""
+        decoder = SpeculativeDecoder(self._target, NoDrafter(), capacity=CAPACITY, runner=self._runner())
+        return Entrant(GREEDY, MEASURED, policy=self._observed(decoder))
+
+    def without_graphs(self) -> Iterator[Entrant]:
+        """Where the others replay graphs, the same operation by operation."""
+        if self._on_gpu:
+            yield Entrant(f"{GREEDY}, without graphs", MEASURED, policy=self._observed(self._plain.decoder))
+
+    def transformers(self) -> Entrant:
+        """What a user would have without this package."""
+        try:
+            return Entrant(TRANSFORMERS, MEASURED, policy=Observed(TransformersPolicy(self._plain), self._meter))
+        except ConfigurationError as error:
+            return Entrant(TRANSFORMERS, ABSENT, note=str(error))
+
+    def measured(self, draft: str) -> Iterator[Entrant]:
+        """A draft at each threshold."""
+        for threshold in THRESHOLDS:
+            decoder = SpeculativeDecoder(self._target, self._drafter(draft), capacity=CAPACITY, runner=self._runner())
+            name = f"{draft}, r = {threshold}" if threshold else f"{draft}, strict"
+            yield Entrant(name, MEASURED, draft, threshold, self._observed(decoder, threshold))
+
+    def imposed(self, draft: str) -> Iterator[Entrant]:
+        """A draft whose accepted lengths are decided."""
+        for source in self._options.distributions:
+            for name, distribution in _distributions(source, draft):
+                decoder = ImposedDecoder(
+                    self._target,
+                    self._drafter(draft),
+                    spread(distribution, self._count),
+                    capacity=CAPACITY,
+                    runner=self._runner(),
+                )
+                yield Entrant(f"{draft}, imposed {name}", IMPOSED, draft, None, self._observed(decoder))
+
+    def _runner(self) -> Runner:
+        return Graphs(self._buckets, self._meter.record) if self._on_gpu else Eager()
+
+    def _observed(self, decoder: SpeculativeDecoder, threshold: int = 0) -> Observed:
+        policy = self._plain.with_decoder(recorded(decoder), expand_thresholds(threshold))
+        return Observed(policy, self._meter)
+
+    def _drafter(self, name: str) -> Drafter:
+        if self._options.size:
+            drafter = random_drafter(name, self._target)
+        else:
+            directory = checkpoint_directory(self._options.checkpoint)
+            drafter = build_drafter(name, self._target, CAPACITY, TreeConfig(), directory)
+        self._meter.watch_drafts(drafter)
+        return drafter
 
 
 def _large(options: BenchOptions) -> Entrant:
@@ -136,26 +189,18 @@ def _large(options: BenchOptions) -> Entrant:
     return Entrant("7B, random weights, on a GPU", ABSENT, note=wanted.command())
 
 
-def _distributions(source: str) -> Iterator[tuple[str, Distribution]]:
+def _distributions(source: str, draft: str) -> Iterator[tuple[str, Distribution]]:
+    """Of the paper; or of a file, what it holds of this draft, and everything if it holds nothing of it."""
     if source != PAPER:
-        for name, distribution in measured(Path(source)).items():
+        found = measured(Path(source))
+        own = {name: lengths for name, lengths in found.items() if name.startswith(f"{draft},")}
+        for name, distribution in (own or found).items():
             yield f"as {name} in {source}", distribution
         return
     for row in PUBLISHED:
         if row.origin == PUBLISHED_BY_ITS_AUTHORS and row.accept_length:
             how = f"r = {row.threshold}" if row.threshold else "strict"
             yield f"{row.accept_length:.2f} ({row.suite} {how})", geometric(row.accept_length)
-
-
-def _drafter(name: str, plain: OpenVLAPolicy, options: BenchOptions, meter: WorkMeter) -> Drafter:
-    target = plain.decoder.target
-    if options.size:
-        drafter = random_drafter(name, target)
-    else:
-        directory = checkpoint_directory(options.checkpoint)
-        drafter = build_drafter(name, target, CAPACITY, TreeConfig(), directory)
-    meter.watch_drafts(drafter)
-    return drafter
 
 
 def facts(plain: OpenVLAPolicy) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from specvla_ros.speculative.decode import SpeculativeDecoder
 from specvla_ros.speculative.drafter import Drafter, Prefix
 from specvla_ros.speculative.stopwatch import Stopwatch
 from specvla_ros.speculative.tree import DraftTree
+from specvla_ros.vla.graphs import Runner
 from specvla_ros.vla.model import OpenVLA
 
 
@@ -54,10 +55,19 @@ class DeepDrafter:
 class ImposedDecoder(SpeculativeDecoder):
     """Accepts what `actions` say, one action after the other and round again, as far as the drafts reach."""
 
-    def __init__(self, target: OpenVLA, drafter: Drafter, actions: Sequence[Rounds], *, capacity: int) -> None:
-        super().__init__(target, DeepDrafter(drafter), capacity=capacity)
+    def __init__(
+        self,
+        target: OpenVLA,
+        drafter: Drafter,
+        actions: Sequence[Rounds],
+        *,
+        capacity: int,
+        runner: Runner | None = None,
+    ) -> None:
+        super().__init__(target, DeepDrafter(drafter), capacity=capacity, runner=runner)
         self._actions = cycle(actions)
         self._rounds: Iterator[int] = iter(())
+        self._wanted = torch.zeros((), dtype=torch.long, device=target.device)
 
     def decode_patches(
         self, input_ids: Tensor, patches: Tensor, thresholds: Thresholds, stopwatch: Stopwatch | None = None
@@ -66,6 +76,10 @@ class ImposedDecoder(SpeculativeDecoder):
         self._rounds = iter(next(self._actions))
         return super().decode_patches(input_ids, patches, thresholds, stopwatch)
 
+    def _verify(self, tree: DraftTree) -> list[int]:
+        self._wanted.fill_(next(self._rounds, 0))
+        return super()._verify(tree)
+
     def _accepted_node(self, tree: DraftTree, distance: Tensor, limits: Tensor) -> Tensor:
         super()._accepted_node(tree, distance, limits)  # a real round pays for it
-        return torch.where(tree.depths <= next(self._rounds, 0), tree.depths, -1).argmax()
+        return torch.where(tree.depths <= self._wanted, tree.depths, -1).argmax()

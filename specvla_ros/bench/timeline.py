@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from specvla_ros.bench.work import draft_heads
 from specvla_ros.report.palette import BLUE, INK, MUTED, ORANGE, TEAL, VIOLET
 from specvla_ros.report.plots import WIDTH
 from specvla_ros.report.svg import inline_svg, standalone_svg, style
 from specvla_ros.runtime import OpenVLAPolicy
 from specvla_ros.sim.libero import RGB
+from specvla_ros.vla.graphs import Work
 
 VISION, PREFILL, DRAFT, VERIFY = "vision", "prefill", "draft", "verify"
 PASSES = {VISION: TEAL, PREFILL: BLUE, DRAFT: ORANGE, VERIFY: VIOLET}
@@ -43,7 +44,7 @@ class Timeline:
     """Of one action.
 
     Attributes:
-        passes: of vision, the language model and a learned draft, by `PASSES`; on a GPU, when they were started.
+        passes: of vision, the language model and a learned draft, by `PASSES`.
         operations: by `OPERATIONS`, where the arithmetic is done: on the GPU, if there is one.
     """
 
@@ -101,27 +102,23 @@ def timelines_svg(timelines: Sequence[Timeline]) -> str:
 
 @contextmanager
 def _marked(policy: OpenVLAPolicy) -> Iterator[None]:
-    """Passes leave their names in the profile meanwhile."""
-    target, open_marks = policy.decoder.target, list[record_function]()
-    names = {target.vision_backbone: VISION, target.projector: VISION, target.language_model.model: PREFILL}
-    names |= dict.fromkeys(draft_heads(policy.decoder.drafter), DRAFT)
+    """Passes leave their names in the profile meanwhile; on a GPU each is waited for, so that its mark spans it."""
+    runner, device = policy.decoder.runner, policy.decoder.target.device
+    run = runner.run
 
-    def begin(module: nn.Module, _: object) -> None:
-        open_marks.append(record_function(MARK + names[module]))
-        open_marks[-1].__enter__()
+    def marked(key: Hashable, work: Work, *inputs: Tensor) -> tuple[Tensor, ...]:
+        name = key[0] if isinstance(key, tuple) else key
+        with record_function(f"{MARK}{name}"):
+            outputs = run(key, work, *inputs)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+        return outputs
 
-    def end(module: nn.Module, *_: object) -> None:
-        open_marks.pop().__exit__(None, None, None)
-        if names[module] == PREFILL:
-            names[module] = VERIFY
-
-    hooks = [module.register_forward_pre_hook(begin) for module in names]
-    hooks += [module.register_forward_hook(end) for module in names]
+    runner.run = marked  # type: ignore[method-assign]
     try:
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        runner.run = run  # type: ignore[method-assign]
 
 
 def _span(event: Any, begun: float, name: str) -> Span:

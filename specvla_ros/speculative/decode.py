@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from specvla_ros.errors import ConfigurationError, DecodeError
 from specvla_ros.policy import ACTION_LENGTH, DecodeStats, Thresholds
@@ -15,8 +16,10 @@ from specvla_ros.speculative.drafter import Drafter, Prefix
 from specvla_ros.speculative.stopwatch import Stopwatch
 from specvla_ros.speculative.tree import DraftTree
 from specvla_ros.vla.cache import KeyValueCache
-from specvla_ros.vla.config import PATCHES
+from specvla_ros.vla.config import IMAGE_SIZE, PATCHES
+from specvla_ros.vla.graphs import Eager, Graphs, Runner
 from specvla_ros.vla.model import OpenVLA
+from specvla_ros.vla.prompt import BOS_ID
 
 MAX_TREE_NODES = 256
 """Room for a tree behind the prefix: a 50-node tree merged with any path fits several times."""
@@ -46,18 +49,21 @@ class SpeculativeDecoder:
         target: the model whose answer counts.
         drafter: proposes; `NoDrafter` makes this plain greedy decoding.
         capacity: longest prefix: prompt, 256 patches and seven action tokens.
+        runner: of the work on the device: `Eager`, or `Graphs` that are then to be recorded.
 
     Attributes:
         observer: called with every round, after it was committed.
     """
 
-    def __init__(self, target: OpenVLA, drafter: Drafter, *, capacity: int = 512) -> None:
+    def __init__(self, target: OpenVLA, drafter: Drafter, *, capacity: int = 512, runner: Runner | None = None) -> None:
         self.target = target
         self.drafter = drafter
+        self.runner = runner or Eager()
         self.observer: Callable[[Round], None] | None = None
         self._capacity = capacity
         self._cache: KeyValueCache = target.new_cache(capacity + MAX_TREE_NODES)
-        self._prefix = Prefix(target, capacity)
+        self._prefix = Prefix(target, capacity, self.runner)
+        self._limits = torch.zeros(ACTION_LENGTH + 1, dtype=torch.long, device=target.device)
 
     @torch.inference_mode()
     def decode(
@@ -84,7 +90,7 @@ class SpeculativeDecoder:
         stopwatch = stopwatch or Stopwatch(self.target.device)
         self._require_room(input_ids)
         with stopwatch.phase("vision"):
-            patches = self.target.project_image(pixel_values)
+            (patches,) = self.runner.run("vision", self._see, pixel_values)
         return self.decode_patches(input_ids, patches, thresholds, stopwatch)
 
     @torch.inference_mode()
@@ -94,17 +100,18 @@ class SpeculativeDecoder:
         """`decode` from the (256, hidden) projected patches of an image that was seen before."""
         stopwatch = stopwatch or Stopwatch(self.target.device)
         self._require_room(input_ids)
+        self._limits.copy_(torch.tensor((*thresholds, 0)))
         prefix = self._prefix
         accepted_per_round: list[int] = []
         distances = [0]
-        self._prefill(input_ids, patches, stopwatch)
-        limits = torch.tensor((*thresholds, 0), device=self.target.device)
+        with stopwatch.phase("prefill"):
+            self._prefill(input_ids, patches)
         while (left := ACTION_LENGTH - len(prefix.tokens)) > 0:
             with stopwatch.phase("draft"):
                 # The verification itself brings one token, so a useful draft is one shorter than what is left.
                 tree = self.drafter.draft(prefix, left - 1)
             with stopwatch.phase("verify"):
-                path_distances = self._verify_and_commit(tree, limits[len(prefix.tokens) - 1 :])
+                path_distances = self._verify(tree)
             accepted_per_round.append(len(path_distances))
             distances += [*path_distances, 0]
         self.drafter.end_action(prefix.tokens)
@@ -116,6 +123,37 @@ class SpeculativeDecoder:
         )
         return prefix.tokens, stats
 
+    @torch.inference_mode()
+    def record(self, graphs: Graphs, advance: Callable[[int, int], None]) -> None:
+        """Record every pass that an action can need, for each length of the prompt that the graphs know.
+
+        Args:
+            graphs: the decoder's runner.
+            advance: told how many steps of how many are done.
+
+        Raises:
+            DecodeError: the model's logits are not finite.
+        """
+        steps = 2 * len(graphs.buckets) * (ACTION_LENGTH - 1)
+        done = 0
+        device, config = self.target.device, self.target.config
+        with graphs.recording():
+            (patches,) = graphs.run("vision", self._see, torch.zeros(1, 6, IMAGE_SIZE, IMAGE_SIZE))
+            for bucket in graphs.buckets:
+                self.drafter.reset()
+                for _ in range(2):  # without an action before, and with one
+                    self._prefill(torch.full((bucket - PATCHES,), BOS_ID), patches)
+                    for count in range(1, ACTION_LENGTH):
+                        self._prefix.tokens = [config.first_action_id] * count
+                        self._cache.truncate(self._prefix.length)
+                        self._verify(self.drafter.draft(self._prefix, ACTION_LENGTH - count - 1))
+                        done += 1
+                        advance(done, steps)
+                    self.drafter.end_action([config.first_action_id] * ACTION_LENGTH)
+        self.drafter.reset()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
     def _require_room(self, input_ids: Tensor) -> None:
         """Refuse a prompt that the cache cannot hold, before anything is computed."""
         longest = self._capacity - PATCHES - ACTION_LENGTH
@@ -124,53 +162,87 @@ class SpeculativeDecoder:
                 f"the prompt has {len(input_ids)} tokens; at most {longest} fit: shorten the instruction"
             )
 
-    def _prefill(self, input_ids: Tensor, patches: Tensor, stopwatch: Stopwatch) -> None:
+    def _prefill(self, input_ids: Tensor, patches: Tensor) -> None:
         """Read image and prompt; the first action token comes with it."""
         length = len(input_ids) + PATCHES
-        with stopwatch.phase("prefill"):
-            embeddings = self.target.embed_prompt(input_ids.to(self.target.device), patches)
-            self._cache.truncate(0)
-            features = self.target(embeddings, torch.arange(length, device=self.target.device), self._cache)
-            self._cache.commit(length)
-            prediction, finite = self._predict(features[-1:])
-            (token, is_finite) = torch.stack([prediction[0], finite]).tolist()
-            _require_finite(is_finite)
-            self._prefix.begin(embeddings, features, token)
+        buckets = [bucket for bucket in self.runner.buckets if bucket >= length]
+        slots = min(buckets, default=length)
+        self._cache.truncate(0)
+        self._prefix.begin(length, slots, padded=bool(buckets))
+        ids = F.pad(input_ids, (0, slots - length), value=BOS_ID)
+        (outcome,) = self.runner.run(("prefill", slots), self._read_prompt, ids, patches)
+        token, is_finite = outcome.tolist()
+        _require_finite(is_finite)
+        self._cache.commit(slots)
+        self._prefix.tokens = [token]
 
-    def _verify_and_commit(self, tree: DraftTree, limits: Tensor) -> list[int]:
+    def _verify(self, tree: DraftTree) -> list[int]:
         """One target forward over the tree; commit the accepted path and the token after it.
-
-        Args:
-            limits: largest distance admitted at each depth of the tree, the root's (unused) first.
 
         Returns:
             The distance in bins of each accepted draft token from the target's argmax.
         """
-        cache, prefix = self._cache, self._prefix
-        mask = None
-        if len(tree) > 1:
-            visible = torch.ones(len(tree), cache.length, dtype=torch.bool, device=tree.tokens.device)
-            mask = torch.cat([visible, tree.ancestors], dim=1)
-        features = self.target(self.target.embed_tokens(tree.tokens), prefix.length + tree.depths, cache, mask)
-        predictions, finite = self._predict(features)
-        distance = deviations(tree, predictions, self.target.config.action_ids)
-        node = self._accepted_node(tree, distance, limits)
-        # The round's one copy to the host: the path, its tokens and distances, the next token.
-        outcome = torch.cat([tree.ancestors[node].long(), tree.tokens, distance, predictions, finite[None]]).tolist()
-        on_path, tokens, distances, answers = (outcome[i * len(tree) : (i + 1) * len(tree)] for i in range(4))
-        _require_finite(outcome[-1])
+        prefix = self._prefix
+        key = "verify", prefix.prompt_slots, len(prefix.tokens), len(tree)
+        (outcome,) = self.runner.run(key, self._judge, *tree.parts)
+        # The round's one copy to the host: the path, its tokens and distances, the answers.
+        values = outcome.tolist()
+        _require_finite(values.pop())
+        on_path, tokens, distances, answers = (values[i * len(tree) : (i + 1) * len(tree)] for i in range(4))
         path = [index for index, on in enumerate(on_path) if on]
-        if path[-1] == len(path) - 1:
-            cache.commit(len(path))  # these lie in order where they were written
-            accepted = features[: len(path)]
-        else:
-            nodes = torch.tensor(path, device=tree.tokens.device)
-            cache.commit_path(nodes)
-            accepted = features[nodes]
-        prefix.extend(accepted, [*(tokens[index] for index in path[1:]), answers[path[-1]]])
+        self._cache.commit(len(path))
+        prefix.tokens += [*(tokens[index] for index in path[1:]), answers[path[-1]]]
         if self.observer:
             self.observer(Round(tree, answers, distances, path))
         return [distances[index] for index in path[1:]]
+
+    def _see(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
+        return (self.target.project_image(pixel_values),)
+
+    def _read_prompt(self, input_ids: Tensor, patches: Tensor) -> tuple[Tensor, ...]:
+        """The target over image and prompt.
+
+        Returns:
+            (2,) the first action token, and whether its logits are finite.
+        """
+        embeddings = self.target.embed_prompt(input_ids.to(self.target.device), patches)
+        positions = torch.arange(len(embeddings), device=self.target.device)
+        if self._prefix.padded:
+            self._cache.clear_behind(len(embeddings))
+        features = self.target(embeddings, positions, self._cache)
+        token, finite = self._predict(self._prefix.last_of_prompt(features))
+        self._prefix.fill_prompt(embeddings, features, token)
+        return (torch.cat([token, finite[None]]),)
+
+    def _judge(self, *parts: Tensor) -> tuple[Tensor, ...]:
+        """The target over a tree: the accepted path goes to the cache and the prefix.
+
+        Returns:
+            (4 n + 1,) for each node whether it is accepted, its token, its distance in bins from the target's answer at
+            its parent, and the target's answer after it; then whether all logits are finite.
+        """
+        tree, prefix = DraftTree(*parts), self._prefix
+        mask = prefix.mask(prefix.length, tree.ancestors)
+        features = self.target(self.target.embed_tokens(tree.tokens), prefix.position + tree.depths, self._cache, mask)
+        predictions, finite = self._predict(features)
+        distance = deviations(tree, predictions, self.target.config.action_ids)
+        # The first limit is the root's and admits nothing, which it does not need.
+        node = self._accepted_node(tree, distance, self._limits[len(prefix.tokens) - 1 :])
+        self._keep(tree, features, predictions, node)
+        return (torch.cat([tree.ancestors[node].long(), tree.tokens, distance, predictions, finite[None]]),)
+
+    def _keep(self, tree: DraftTree, features: Tensor, predictions: Tensor, node: Tensor) -> None:
+        """Lay the path to `node` behind the prefix; rows beyond its end are never read before they are overwritten."""
+        newest = predictions[node][None]
+        if len(tree) == 1:
+            self._prefix.fill_path(features, newest, newest)
+            return
+        longest = min(len(tree), ACTION_LENGTH - len(self._prefix.tokens)) - 1
+        path = tree.path_to(node, longest)
+        drafted = torch.arange(1, longest + 2, device=path.device) <= tree.depths[node]
+        following = torch.where(drafted, tree.tokens[path.roll(-1)], newest)
+        self._cache.move(path)
+        self._prefix.fill_path(features[path], following, newest)
 
     def _accepted_node(self, tree: DraftTree, distance: Tensor, limits: Tensor) -> Tensor:
         """Where the accepted path ends; a benchmark may decide otherwise."""

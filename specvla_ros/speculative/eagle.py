@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from specvla_ros.errors import ConfigurationError
-from specvla_ros.speculative.drafter import Prefix
+from specvla_ros.speculative.drafter import ALIGNMENT, Prefix
 from specvla_ros.speculative.tree import DraftTree
 from specvla_ros.vla.cache import KeyValueCache
 from specvla_ros.vla.config import ACTION_BINS, LlamaConfig
-from specvla_ros.vla.llama import DecoderLayer, RotaryEmbedding
+from specvla_ros.vla.llama import DecoderLayer, RotaryEmbedding, attention_bias
 from specvla_ros.vla.model import OpenVLA
 
 
@@ -33,6 +33,8 @@ class EagleHead(nn.Module):
     ) -> Tensor:
         """(n, hidden) embeddings and features at (n,) positions to (n, hidden) predicted features."""
         fused = self.fc(torch.cat([embeddings, features], dim=1))
+        if mask is not None:
+            mask = attention_bias(mask, fused.dtype)
         return self.layers[0](fused, self.rotary(positions), cache, 0, mask)
 
 
@@ -83,7 +85,7 @@ class EagleDrafter:
         self._cache = KeyValueCache(
             1,
             head.config.num_attention_heads,
-            capacity + top_k * depth,
+            capacity + top_k * depth + ALIGNMENT,
             head.config.head_size,
             dtype=target.dtype,
             device=target.device,
@@ -93,31 +95,40 @@ class EagleDrafter:
         """The best `nodes` - 1 candidates of at most min(`depth`, expansions + 1) levels, under the root."""
         levels = min(depth, self._depth + 1)
         if levels == 0 or self._nodes == 1:
-            return DraftTree.path(prefix.tokens[-1], [], prefix.embeddings.device)
-        feature = self._read(prefix)
-        pool = self._expand(prefix, feature, levels)
-        return self._best(prefix.tokens[-1], pool, levels)
+            return DraftTree.bare(prefix.newest)
+        key = "draft", id(self), prefix.prompt_slots, len(prefix.tokens), levels
+        return DraftTree(*prefix.runner.run(key, lambda: self._grow(prefix, levels)))
 
     def end_action(self, tokens: list[int]) -> None:
         """The next action starts from its own prefill."""
-        self._cache.truncate(0)
 
     def reset(self) -> None:
         """Nothing is kept between actions."""
-        self._cache.truncate(0)
+
+    def _grow(self, prefix: Prefix, levels: int) -> tuple[Tensor, ...]:
+        """The parts of the tree."""
+        feature = self._read(prefix)
+        pool = self._expand(prefix, feature, levels)
+        return self._best(prefix.newest, pool, levels).parts
 
     def _read(self, prefix: Prefix) -> Tensor:
-        """Run the newly committed pairs with the TARGET's features through the head; the (1, hidden) last output."""
-        start, end = self._cache.length, prefix.length
-        positions = torch.arange(start, end, device=prefix.embeddings.device)
-        mask = None
-        if start and end - start > 1:
-            mask = torch.arange(end, device=positions.device) <= positions[:, None]
-        outputs = self.head(
-            prefix.embeddings[start + 1 : end + 1], prefix.features[start:end], positions, self._cache, mask
-        )
+        """Run committed pairs with the TARGET's features through the head; the (1, hidden) output of the last.
+
+        At the action's first token these are image and prompt, whose keys and values stay; later the action's tokens,
+        all of them: a few rows cost no more than one, and what is computed depends on nothing but how many they are.
+        """
+        start = 0 if len(prefix.tokens) == 1 else prefix.prompt_slots
+        end = prefix.length
+        positions, mask = torch.arange(end - start, device=prefix.device), None
+        self._cache.truncate(start)
+        if start:
+            mask = prefix.mask(start, positions <= positions[:, None])
+            positions = prefix.prompt_length + positions
+        elif prefix.padded:
+            self._cache.clear_behind(end)
+        outputs = self.head(prefix.next_embeddings[start:end], prefix.features[start:end], positions, self._cache, mask)
         self._cache.commit(end - start)
-        return outputs[-1:]
+        return outputs[-1:] if start else prefix.last_of_prompt(outputs)
 
     def _expand(self, prefix: Prefix, feature: Tensor, levels: int) -> tuple[Tensor, Tensor, Tensor]:
         """Candidates level by level: (m,) tokens, parents (pool indices, 0 the root) and joint log-probabilities."""
@@ -125,20 +136,18 @@ class EagleDrafter:
         score, token = (best[0] for best in self._children(feature))
         tokens, scores = [token], [score]
         parents = [torch.zeros_like(token)]
-        first_position = 0 if self._legacy else length
+        first_position = torch.zeros_like(prefix.position) if self._legacy else prefix.position
         frontier = torch.arange(len(token), device=device)
         frontier_features = feature.expand(len(token), -1)
         frontier_mask = torch.eye(len(token), dtype=torch.bool, device=device)
         pool_start = 1
         for level in range(levels - 1):
-            positions = torch.full((len(token),), first_position + level, device=device)
-            visible = torch.ones(len(token), length, dtype=torch.bool, device=device)
             outputs = self.head(
                 self._target.embed_tokens(token),
                 frontier_features,
-                positions,
+                (first_position + level).expand(len(token)),
                 self._cache,
-                torch.cat([visible, frontier_mask], dim=1),
+                prefix.mask(length, frontier_mask),
             )
             self._cache.commit(len(token))
             child_scores, child_tokens = self._children(outputs)
@@ -154,7 +163,6 @@ class EagleDrafter:
             frontier_mask = torch.cat(
                 [frontier_mask[parent_in_frontier], torch.eye(len(token), dtype=torch.bool, device=device)], dim=1
             )
-        self._cache.truncate(length)
         return torch.cat(tokens), torch.cat(parents), torch.cat(scores)
 
     def _children(self, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,7 +174,7 @@ class EagleDrafter:
         scores, index = logits.log_softmax(dim=-1).topk(self._top_k)
         return scores, index + first_id
 
-    def _best(self, root: int, pool: tuple[Tensor, Tensor, Tensor], levels: int) -> DraftTree:
+    def _best(self, root: Tensor, pool: tuple[Tensor, Tensor, Tensor], levels: int) -> DraftTree:
         """Keep the best candidates; a parent is never less likely than its child, so it survives with it."""
         tokens, parents, scores = pool
         # Stable, so that of equal scores the parent, which stands earlier, is kept first.
@@ -174,7 +182,7 @@ class EagleDrafter:
         new_index = torch.zeros(len(tokens) + 1, dtype=torch.long, device=tokens.device)
         new_index[kept] = torch.arange(1, len(kept) + 1, device=tokens.device)
         return DraftTree.from_parents(
-            torch.cat([torch.full_like(tokens[:1], root), tokens[kept - 1]]),
+            torch.cat([root, tokens[kept - 1]]),
             torch.cat([torch.zeros_like(kept[:1]), new_index[parents[kept - 1]]]),
             depth=levels,
         )

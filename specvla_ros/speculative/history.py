@@ -16,7 +16,10 @@ class HoldDrafter:
     def draft(self, prefix: Prefix, depth: int) -> DraftTree:
         """The last action's tokens from the first undecided dimension on; the bare root in a new episode."""
         first = len(prefix.tokens)
-        return DraftTree.path(prefix.tokens[-1], self._last[first : first + depth], prefix.embeddings.device)
+        following = self._last[first : first + depth]
+        if not following:
+            return DraftTree.bare(prefix.newest)
+        return DraftTree.path(prefix.tokens[-1], following, prefix.device)
 
     def end_action(self, tokens: list[int]) -> None:
         """Remember the action."""

@@ -11,7 +11,7 @@ class NoDrafter:
 
     def draft(self, prefix: Prefix, depth: int) -> DraftTree:
         """The bare root."""
-        return DraftTree.path(prefix.tokens[-1], [], prefix.embeddings.device)
+        return DraftTree.bare(prefix.newest)
 
     def end_action(self, tokens: list[int]) -> None:
         """Nothing to remember."""

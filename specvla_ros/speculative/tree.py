@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -38,10 +39,32 @@ class DraftTree:
 
     @classmethod
     def path(cls, root: int, tokens: Sequence[int], device: torch.device) -> DraftTree:
-        """One chain of tokens behind the root; none of them gives the bare root."""
-        nodes = torch.tensor([root, *tokens], device=device)
-        parents = (torch.arange(len(nodes), device=device) - 1).clamp(min=0)
-        return cls.from_parents(nodes, parents, depth=len(tokens))
+        """One chain of tokens behind the root."""
+        return cls(torch.tensor([root, *tokens], device=device), *_chain(1 + len(tokens), device))
+
+    @classmethod
+    def bare(cls, root: Tensor) -> DraftTree:
+        """Nothing but the root, a (1,) token id."""
+        return cls(root.clone(), *_chain(1, root.device))
+
+    @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The attributes in order."""
+        return self.tokens, self.parents, self.ancestors, self.depths
+
+    def path_to(self, node: Tensor, longest: int) -> Tensor:
+        """(longest + 1,) nodes by depth on the way from the root to `node`, which comes again where it ends before."""
+        depth = torch.arange(longest + 1, device=self.depths.device).minimum(self.depths[node])
+        on_path = self.ancestors[node] & (self.depths == depth[:, None])
+        return on_path.int().argmax(dim=1)
+
+
+@cache
+def _chain(length: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Parents, ancestors and depths of a tree without branches: always the same, so they are made once."""
+    depths = torch.arange(length, device=device)
+    ancestors = depths <= depths[:, None]
+    return (depths - 1).clamp(min=0), ancestors, depths
 
 
 def merge(trees: Sequence[DraftTree]) -> DraftTree:

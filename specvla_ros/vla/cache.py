@@ -28,31 +28,42 @@ class KeyValueCache:
         """Positions the cache can hold."""
         return self.keys.shape[2]
 
-    def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Put (heads, n, head_size) keys and values behind the committed ones; return all, (heads, length + n, ...).
+    def write(self, layer: int, keys: Tensor, values: Tensor, window: int = 0) -> tuple[Tensor, Tensor]:
+        """Put (heads, n, head_size) keys and values behind the committed ones.
+
+        Args:
+            window: positions that attention looks at, where its mask is wider than length + n.
+
+        Returns:
+            All keys and values, (heads, max(window, length + n), head_size).
 
         Raises:
             ValueError: the cache is full.
         """
         end = self.length + keys.shape[1]
-        if end > self.capacity:
-            raise ValueError(f"{end} positions do not fit a key-value cache of {self.capacity}")
+        window = max(window, end)
+        if window > self.capacity:
+            raise ValueError(f"{window} positions do not fit a key-value cache of {self.capacity}")
         self.keys[layer, :, self.length : end] = keys
         self.values[layer, :, self.length : end] = values
-        return self.keys[layer, :, :end], self.values[layer, :, :end]
+        return self.keys[layer, :, :window], self.values[layer, :, :window]
+
+    def move(self, nodes: Tensor) -> None:
+        """Lay the written positions `nodes` (ascending indices behind `length`) together, in order, behind `length`."""
+        end = self.length + len(nodes)
+        slots = self.length + nodes
+        self.keys[:, :, self.length : end] = self.keys[:, :, slots]
+        self.values[:, :, self.length : end] = self.values[:, :, slots]
 
     def commit(self, count: int) -> None:
         """Keep the next `count` written positions, in order."""
         self.length += count
 
-    def commit_path(self, nodes: Tensor) -> None:
-        """Keep the written positions `nodes` (ascending indices behind `length`), moved together."""
-        end = self.length + len(nodes)
-        slots = self.length + nodes
-        self.keys[:, :, self.length : end] = self.keys[:, :, slots]
-        self.values[:, :, self.length : end] = self.values[:, :, slots]
-        self.length = end
-
     def truncate(self, length: int) -> None:
         """Forget every position from `length` on."""
         self.length = length
+
+    def clear_behind(self, length: int) -> None:
+        """Zero what lies behind `length`: masked positions have no weight, but nought times NaN is NaN."""
+        self.keys[:, :, length:].zero_()
+        self.values[:, :, length:].zero_()

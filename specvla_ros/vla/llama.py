@@ -87,11 +87,16 @@ class Attention(nn.Module):
             projected = F.linear(x, self.qkv)
         new = projected.view(len(x), 3, self.heads, -1).permute(1, 2, 0, 3)
         queries, new_keys = rotate(new[:2], rotation)
-        keys, values = cache.write(layer, new_keys, new[2])
+        keys, values = cache.write(layer, new_keys, new[2], window=0 if mask is None else mask.shape[1])
         mixed = F.scaled_dot_product_attention(
             queries[None], keys[None], values[None], attn_mask=mask, is_causal=mask is None and len(x) > 1
         )[0]
         return self.o_proj(mixed.transpose(0, 1).reshape(x.shape))
+
+
+def attention_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to scores: 0 where the mask is True, and minus infinity; made once for all layers."""
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
 
 
 def fuse_projections(module: M) -> M:
@@ -175,8 +180,8 @@ class LlamaModel(nn.Module):
             embeddings: (n, hidden).
             positions: (n,) integer positions for RoPE.
             cache: read up to its length, written behind it; committing is the caller's choice.
-            mask: (n, length + n) True where attention is allowed. None is plain causal attention, which needs an
-                empty cache or n = 1.
+            mask: (n, length + n or more) True where attention is allowed; columns beyond length + n are False. None
+                is plain causal attention, which needs an empty cache or n = 1.
 
         Returns:
             (n, hidden) features after the final norm.
@@ -184,6 +189,8 @@ class LlamaModel(nn.Module):
         if mask is None and cache.length and len(embeddings) > 1:
             raise ValueError("several positions after a filled cache need a mask")
         rotation = self.rotary(positions)
+        if mask is not None:
+            mask = attention_bias(mask, embeddings.dtype)
         x = embeddings
         for index, layer in enumerate(self.layers):
             x = layer(x, rotation, cache, index, mask)

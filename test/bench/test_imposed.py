@@ -9,6 +9,7 @@ from specvla_ros.speculative.drafter import Drafter, Prefix
 from specvla_ros.speculative.eagle import EagleDrafter
 from specvla_ros.speculative.history import HoldDrafter
 from specvla_ros.speculative.tree import DraftTree
+from specvla_ros.vla.graphs import Eager
 from specvla_ros.vla.model import OpenVLA
 
 CAPACITY = 300
@@ -66,9 +67,9 @@ def test_the_target_verifies_as_many_nodes_as_the_draft_has() -> None:
 
 def test_the_tree_is_as_deep_as_a_round_can_use_and_keeps_its_tokens() -> None:
     target = random_target(0)
-    prefix = Prefix(target, CAPACITY)
-    embeddings = torch.zeros(10, 16, dtype=torch.float64)
-    prefix.begin(embeddings, embeddings, target.config.first_action_id)
+    prefix = Prefix(target, CAPACITY, Eager())
+    prefix.begin(10, 10, padded=False)
+    prefix.tokens = [target.config.first_action_id]
     plain = eagle(target).draft(prefix, 5)
     deep = DeepDrafter(eagle(target)).draft(prefix, 5)
     assert torch.equal(deep.tokens, plain.tokens) and int(deep.depths.max()) == 5

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import GuessingDrafter, greedy_tokens, random_head, random_inputs, random_target
+from replays import record
 
 from specvla_ros.errors import ConfigurationError, DecodeError
 from specvla_ros.policy import DecodeStats, Thresholds
@@ -14,16 +15,24 @@ from specvla_ros.speculative.eagle import EagleDrafter
 from specvla_ros.speculative.history import HoldDrafter, LinearDrafter
 from specvla_ros.speculative.merged import MergedDrafter
 from specvla_ros.speculative.plain import NoDrafter
+from specvla_ros.vla.graphs import Eager, Graphs, Runner
 from specvla_ros.vla.model import OpenVLA
 
 STRICT: Thresholds = (0,) * 7
 CAPACITY = 300
+BUCKETS = (264, 280)
+"""Prompts of the tests have 1 to 30 tokens beside 256 patches: some fit the first, some the second, some neither."""
 
 seeds = st.integers(0, 2**16)
 thresholds_strategy = st.tuples(*[st.sampled_from([0, 1, 3, 9, 40, 255])] * 7)
 tree_sizes = st.fixed_dictionaries(
     {"nodes": st.integers(1, 60), "depth": st.integers(0, 6), "top_k": st.integers(1, 12)}
 )
+
+
+def runners() -> st.SearchStrategy[Runner]:
+    """Prompts as they are; or padded to a bucket, with nothing recorded."""
+    return st.sampled_from([(), BUCKETS]).map(lambda buckets: Graphs(buckets, record) if buckets else Eager())
 
 
 @st.composite
@@ -60,8 +69,8 @@ def test_strict_decoding_equals_greedy_for_any_model_draft_tree_and_prompt(
     target = random_target(target_seed, layers)
     ids, pixels = random_inputs(input_seed, length)
     greedy = greedy_tokens(target, ids, pixels)
-    decoder = SpeculativeDecoder(target, data.draw(drafters(target, greedy)), capacity=CAPACITY)
-    tokens, stats = decoder.decode(ids, pixels, STRICT)
+    drafter, runner = data.draw(drafters(target, greedy)), data.draw(runners())
+    tokens, stats = SpeculativeDecoder(target, drafter, capacity=CAPACITY, runner=runner).decode(ids, pixels, STRICT)
     assert tokens == greedy
     assert stats.deviations == (0,) * 7
     check_counts(tokens, stats, target)
@@ -75,7 +84,8 @@ def test_relaxed_tokens_stay_within_their_threshold_of_the_targets_answer(
     target = random_target(target_seed)
     ids, pixels = random_inputs(input_seed)
     guide = greedy_tokens(target, ids, pixels)
-    decoder = SpeculativeDecoder(target, data.draw(drafters(target, guide)), capacity=CAPACITY)
+    drafter, runner = data.draw(drafters(target, guide)), data.draw(runners())
+    decoder = SpeculativeDecoder(target, drafter, capacity=CAPACITY, runner=runner)
     tokens, stats = decoder.decode(ids, pixels, thresholds)
     answers = greedy_tokens(target, ids, pixels, forced=tokens)
     distances = tuple(abs(token - answer) for token, answer in zip(tokens, answers, strict=True))

@@ -15,6 +15,7 @@ from specvla_ros.speculative.drafter import Prefix
 from specvla_ros.speculative.eagle import EagleDrafter
 from specvla_ros.speculative.history import HoldDrafter, LinearDrafter
 from specvla_ros.training.draft import write_draft
+from specvla_ros.vla.graphs import Eager
 from specvla_ros.vla.model import OpenVLA
 
 FIRST_ID = 64
@@ -26,13 +27,17 @@ def prefilled(target: OpenVLA, tokens: list[int]) -> Prefix:
     ids, pixels = random_inputs(0)
     embeddings = target.embed_prompt(ids, target.project_image(pixels))
     cache = target.new_cache(300)
-    prefix = Prefix(target, 300)
-    prefix.begin(embeddings, target(embeddings, torch.arange(len(embeddings)), cache), tokens[0])
+    prefix = Prefix(target, 300, Eager())
+    prefix.begin(len(embeddings), len(embeddings), padded=False)
+    features = target(embeddings, torch.arange(len(embeddings)), cache)
+    prefix.fill_prompt(embeddings, features, torch.tensor(tokens[:1]))
+    prefix.tokens = tokens[:1]
     cache.commit(len(embeddings))
     for token in tokens[1:]:
-        features = target(target.embed_tokens(torch.tensor([prefix.tokens[-1]])), torch.tensor([cache.length]), cache)
+        features = target(target.embed_tokens(prefix.newest), torch.tensor([cache.length]), cache)
         cache.commit(1)
-        prefix.extend(features, [token])
+        prefix.fill_path(features, torch.tensor([token]), torch.tensor([token]))
+        prefix.tokens.append(token)
     return prefix
 
 
@@ -69,12 +74,14 @@ def test_the_eagle_tree_holds_the_most_likely_paths_of_the_head() -> None:
     """Against the head run on each path from scratch, with no tree, no mask and no cache."""
     target, head = random_target(3), random_head(3)
     prefix = prefilled(target, [70, 81, 92])
-    tree = EagleDrafter(target, head, capacity=300, nodes=30, depth=3, top_k=4).draft(prefix, 4)
+    drafter = EagleDrafter(target, head, capacity=300, nodes=30, depth=3, top_k=4)
+    drafter.draft(prefilled(target, [70]), 4)
+    tree = drafter.draft(prefix, 4)
 
     def log_probabilities(path: list[int]) -> torch.Tensor:
         """The head's answer after drafting `path`: target features for the prefix, its own features behind it."""
         length = prefix.length
-        embeddings, features = prefix.embeddings[1 : length + 1], prefix.features[:length]
+        embeddings, features = prefix.next_embeddings[:length], prefix.features[:length]
         for step in range(len(path) + 1):
             cache = EagleDrafter(target, head, capacity=300)._cache
             outputs = head(embeddings, features, torch.arange(len(embeddings)), cache, None)

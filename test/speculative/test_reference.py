@@ -79,13 +79,13 @@ def test_the_legacy_tree_is_the_released_one(
 def record_trees(monkeypatch: pytest.MonkeyPatch) -> list[DraftTree]:
     """Every tree that a decoder verifies from now on."""
     trees: list[DraftTree] = []
-    verify = SpeculativeDecoder._verify_and_commit
+    verify = SpeculativeDecoder._verify
 
-    def recording(self: SpeculativeDecoder, tree: DraftTree, limits: Tensor) -> list[int]:
+    def recording(self: SpeculativeDecoder, tree: DraftTree) -> list[int]:
         trees.append(tree)
-        return verify(self, tree, limits)
+        return verify(self, tree)
 
-    monkeypatch.setattr(SpeculativeDecoder, "_verify_and_commit", recording)
+    monkeypatch.setattr(SpeculativeDecoder, "_verify", recording)
     return trees
 
 

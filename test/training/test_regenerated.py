@@ -48,7 +48,7 @@ def test_tokens_and_features_are_those_of_greedy_decoding_from_the_prompt_alone(
     assert tokens == frame.tokens.tolist()
     assert prefix.length == len(frame.features) == len(frame.input_ids) + 256 + 6
     torch.testing.assert_close(frame.features.float(), prefix.features[: prefix.length], atol=2e-3, rtol=2e-3)
-    torch.testing.assert_close(frame.patches.float(), prefix.embeddings[1:257], atol=2e-3, rtol=2e-3)
+    torch.testing.assert_close(frame.patches.float(), prefix.next_embeddings[:256], atol=2e-3, rtol=2e-3)
 
 
 def test_every_twentieth_episode_is_held_out_and_steps_without_motion_are_left_out(options: RegenerateOptions) -> None:

@@ -92,7 +92,8 @@ def test_a_committed_path_is_what_the_next_forward_sees() -> None:
     mask[:, LENGTH:] = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 1, 1]]).bool()
     target(nodes, torch.tensor([0, 1, 1, 2]) + LENGTH, cache, mask)
     path = torch.tensor([0, 2, 3])
-    cache.commit_path(path)
+    cache.move(path)
+    cache.commit(len(path))
     assert cache.length == LENGTH + 3
     step = target(following, torch.tensor([LENGTH + 3]), cache)
     sequence = torch.cat([prefix, nodes[path], following])

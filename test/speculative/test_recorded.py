@@ -1,0 +1,111 @@
+"""Decoding by replays of what was recorded at load, with a stand-in for CUDA's recorder; test/gpu has the real one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from models import greedy_tokens, random_head, random_inputs, random_target
+from replays import record
+
+from specvla_ros.errors import DecodeError
+from specvla_ros.policy import expand_thresholds
+from specvla_ros.speculative.decode import SpeculativeDecoder
+from specvla_ros.speculative.drafter import Drafter
+from specvla_ros.speculative.eagle import EagleDrafter
+from specvla_ros.speculative.history import HoldDrafter, LinearDrafter
+from specvla_ros.speculative.merged import MergedDrafter
+from specvla_ros.speculative.plain import NoDrafter
+from specvla_ros.vla.graphs import Graphs
+from specvla_ros.vla.model import OpenVLA
+
+CAPACITY, BUCKETS = 300, (264, 280)
+STRICT, RELAXED = expand_thresholds(0), expand_thresholds([255] * 7)
+SCENES = ((0, 6), (0, 6), (1, 20), (1, 20), (2, 6), (0, 24), (0, 8))
+"""Seed and prompt length of each action: both buckets, still and changing, and a prompt that fills a bucket."""
+DRAFTS = ("none", "hold", "linear", "eagle", "hold+linear", "hold+eagle")
+
+
+def build(name: str, target: OpenVLA) -> Drafter:
+    if "+" in name:
+        return MergedDrafter([build(part, target) for part in name.split("+")])
+    drafters = {
+        "none": NoDrafter,
+        "hold": HoldDrafter,
+        "linear": lambda: LinearDrafter(target.config.action_ids),
+        "eagle": lambda: EagleDrafter(target, random_head(7), capacity=CAPACITY),
+    }
+    return drafters[name]()
+
+
+def recorded(name: str, target: OpenVLA) -> tuple[SpeculativeDecoder, Graphs]:
+    graphs = Graphs(BUCKETS, record)
+    decoder = SpeculativeDecoder(target, build(name, target), capacity=CAPACITY, runner=graphs)
+    decoder.record(graphs, lambda done, of: None)
+    return decoder, graphs
+
+
+@pytest.mark.parametrize("name", DRAFTS)
+def test_every_pass_was_recorded_and_strict_tokens_are_those_of_greedy_decoding(name: str) -> None:
+    target = random_target(11)
+    decoder, graphs = recorded(name, target)
+    for seed, length in SCENES:
+        ids, pixels = random_inputs(seed, length)
+        assert decoder.decode(ids, pixels, STRICT)[0] == greedy_tokens(target, ids, pixels)
+    assert graphs.misses == 0
+
+
+@pytest.mark.parametrize("name", DRAFTS[1:])
+def test_a_relaxed_action_by_replays_is_that_without(name: str) -> None:
+    target = random_target(11)
+    decoder, graphs = recorded(name, target)
+    eager = SpeculativeDecoder(target, build(name, target), capacity=CAPACITY)
+    for seed, length in SCENES:
+        inputs = random_inputs(seed, length)
+        (tokens, stats), (expected, counted) = decoder.decode(*inputs, RELAXED), eager.decode(*inputs, RELAXED)
+        assert tokens == expected and stats.accepted == counted.accepted
+        assert stats.deviations == counted.deviations
+    assert graphs.misses == 0
+
+
+def test_thresholds_change_without_a_new_recording() -> None:
+    target = random_target(11)
+    decoder, graphs = recorded("eagle", target)
+    count = len(graphs)
+    ids, pixels = random_inputs(2)
+    strict, relaxed = (decoder.decode(ids, pixels, thresholds)[1] for thresholds in (STRICT, RELAXED))
+    assert strict.forwards == 7 and relaxed.forwards == 2 and len(graphs) == count
+
+
+def test_a_longer_prompt_is_decoded_without_recordings_and_counted() -> None:
+    target = random_target(11)
+    decoder, graphs = recorded("hold", target)
+    ids, pixels = random_inputs(0, BUCKETS[-1] - 256 + 1)
+    assert decoder.decode(ids, pixels, STRICT)[0] == greedy_tokens(target, ids, pixels)
+    assert graphs.misses == 7, "the prefill and six rounds; vision does not depend on the prompt"
+
+
+def test_an_action_that_was_not_finite_leaves_nothing_behind() -> None:
+    """A slot that is never attended to still counts if it holds no number."""
+    target = random_target(11)
+    for name in ("none", "eagle"):
+        decoder, _ = recorded(name, target)
+        ids, pixels = random_inputs(1, 20)
+        weight = target.vision_backbone.featurizer.pos_embed
+        with torch.no_grad():
+            kept = weight.clone()
+            weight.fill_(float("nan"))
+        with pytest.raises(DecodeError, match="not finite"):
+            decoder.decode(ids, pixels, STRICT)
+        with torch.no_grad():
+            weight.copy_(kept)
+        short = random_inputs(1, 6)
+        assert decoder.decode(*short, STRICT)[0] == greedy_tokens(target, *short)
+
+
+def test_recording_tells_how_far_it_is_and_leaves_no_history() -> None:
+    target = random_target(11)
+    graphs, told = Graphs(BUCKETS, record), list[tuple[int, int]]()
+    decoder = SpeculativeDecoder(target, HoldDrafter(), capacity=CAPACITY, runner=graphs)
+    decoder.record(graphs, lambda done, of: told.append((done, of)))
+    assert told == [(step, 24) for step in range(1, 25)]
+    assert decoder.decode(*random_inputs(0), STRICT)[1].accepted == (0,) * 6
