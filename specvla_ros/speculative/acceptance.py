@@ -24,7 +24,7 @@ def deviations(tree: DraftTree, predictions: Tensor, action_ids: range) -> Tenso
     distance = (tree.tokens - predictions[tree.parents]).abs()
     no_action = (tree.tokens < action_ids.start) | (tree.tokens >= action_ids.stop)
     distance = torch.where(no_action, NEVER, distance)
-    distance[0] = 0
+    distance[:1].zero_()
     return distance
 
 

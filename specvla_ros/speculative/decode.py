@@ -58,7 +58,7 @@ class SpeculativeDecoder:
     def __init__(self, target: OpenVLA, drafter: Drafter, *, capacity: int = 512, runner: Runner | None = None) -> None:
         self.target = target
         self.drafter = drafter
-        self.runner = runner or Eager()
+        self.runner: Runner = Eager() if runner is None else runner
         self.observer: Callable[[Round], None] | None = None
         self._capacity = capacity
         self._cache: KeyValueCache = target.new_cache(capacity + MAX_TREE_NODES)
@@ -227,13 +227,13 @@ class SpeculativeDecoder:
         predictions, finite = self._predict(features)
         distance = deviations(tree, predictions, self.target.config.action_ids)
         # The first limit is the root's and admits nothing, which it does not need.
-        node = self._accepted_node(tree, distance, self._limits[len(prefix.tokens) - 1 :])
+        node = self._accepted_node(tree, distance, self._limits[len(prefix.tokens) - 1 :])[None]
         self._keep(tree, features, predictions, node)
-        return (torch.cat([tree.ancestors[node].long(), tree.tokens, distance, predictions, finite[None]]),)
+        return (torch.cat([tree.ancestors[node][0].long(), tree.tokens, distance, predictions, finite[None]]),)
 
     def _keep(self, tree: DraftTree, features: Tensor, predictions: Tensor, node: Tensor) -> None:
-        """Lay the path to `node` behind the prefix; rows beyond its end are never read before they are overwritten."""
-        newest = predictions[node][None]
+        """Lay the path to the (1,) `node` behind the prefix; rows beyond its end are overwritten before they are read."""
+        newest = predictions[node]
         if len(tree) == 1:
             self._prefix.fill_path(features, newest, newest)
             return

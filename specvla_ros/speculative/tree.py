@@ -53,7 +53,7 @@ class DraftTree:
         return self.tokens, self.parents, self.ancestors, self.depths
 
     def path_to(self, node: Tensor, longest: int) -> Tensor:
-        """(longest + 1,) nodes by depth on the way from the root to `node`, which comes again where it ends before."""
+        """(longest + 1,) nodes by depth on the way from the root to the (1,) `node`, which is repeated at the end."""
         depth = torch.arange(longest + 1, device=self.depths.device).minimum(self.depths[node])
         on_path = self.ancestors[node] & (self.depths == depth[:, None])
         return on_path.int().argmax(dim=1)

@@ -61,7 +61,9 @@ class Graphs:
         self._recorded: dict[Hashable, Work] = {}
         self._recording = False
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """Recordings there are."""
         return len(self._recorded)
 
     @contextmanager
