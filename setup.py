@@ -182,6 +182,7 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.5",
             "ruff>=0.5",
+            "triton>=3.2; sys_platform == 'linux'",
         ],
     },
     data_files=[],

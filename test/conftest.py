@@ -1,4 +1,4 @@
-"""Isolation, before anything imports rclpy or MuJoCo: a DDS domain and a log folder for each test process."""
+"""Before anything imports rclpy, MuJoCo or Triton: a DDS domain and a log folder for each test process, and how to run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
@@ -13,3 +14,5 @@ if "ROS_LOG_DIR" not in os.environ:
     os.environ["ROS_LOG_DIR"] = tempfile.mkdtemp(prefix="specvla-test-log-")
     atexit.register(shutil.rmtree, os.environ["ROS_LOG_DIR"], ignore_errors=True)
 os.environ.setdefault("MUJOCO_GL", "egl")
+if not Path("/dev/nvidiactl").exists():
+    os.environ["TRITON_INTERPRET"] = "1"  # kernels for a GPU run on the CPU then, one program after the other

@@ -172,7 +172,7 @@ class SpeculativeDecoder:
         ids = F.pad(input_ids, (0, slots - length), value=BOS_ID)
         (outcome,) = self.runner.run(("prefill", slots), self._read_prompt, ids, patches)
         token, is_finite = outcome.tolist()
-        _require_finite(is_finite)
+        self._require_finite(is_finite)
         self._cache.commit(slots)
         self._prefix.tokens = [token]
 
@@ -187,7 +187,7 @@ class SpeculativeDecoder:
         (outcome,) = self.runner.run(key, self._judge, *tree.parts)
         # The round's one copy to the host: the path, its tokens and distances, the answers.
         values = outcome.tolist()
-        _require_finite(values.pop())
+        self._require_finite(values.pop())
         on_path, tokens, distances, answers = (values[i * len(tree) : (i + 1) * len(tree)] for i in range(4))
         path = [index for index, on in enumerate(on_path) if on]
         self._cache.commit(len(path))
@@ -207,8 +207,6 @@ class SpeculativeDecoder:
         """
         embeddings = self.target.embed_prompt(input_ids.to(self.target.device), patches)
         positions = torch.arange(len(embeddings), device=self.target.device)
-        if self._prefix.padded:
-            self._cache.clear_behind(len(embeddings))
         features = self.target(embeddings, positions, self._cache)
         token, finite = self._predict(self._prefix.last_of_prompt(features))
         self._prefix.fill_prompt(embeddings, features, token)
@@ -232,7 +230,7 @@ class SpeculativeDecoder:
         return (torch.cat([tree.ancestors[node][0].long(), tree.tokens, distance, predictions, finite[None]]),)
 
     def _keep(self, tree: DraftTree, features: Tensor, predictions: Tensor, node: Tensor) -> None:
-        """Lay the path to the (1,) `node` behind the prefix; rows beyond its end are overwritten before they are read."""
+        """Lay the path to the (1,) `node` behind the prefix; rows beyond its end are overwritten before they count."""
         newest = predictions[node]
         if len(tree) == 1:
             self._prefix.fill_path(features, newest, newest)
@@ -253,10 +251,13 @@ class SpeculativeDecoder:
         logits = self.target.action_logits(features)
         return logits.argmax(dim=-1) + self.target.config.first_action_id, logits.isfinite().all().long()
 
-
-def _require_finite(is_finite: int) -> None:
-    """An argmax over NaN is a token like any other: refuse it before it becomes a motion."""
-    if not is_finite:
+    def _require_finite(self, is_finite: int) -> None:
+        """An argmax over NaN is a token like any other: refuse it before it becomes a motion."""
+        if is_finite:
+            return
+        # Masked positions have no weight, but nought times NaN is NaN: none may stay where another action is padded.
+        self._cache.clear()
+        self.drafter.reset()
         raise DecodeError(
             "the model's logits are not finite, so there is no action; check the checkpoint's weights, or use "
             "float32 or bfloat16 if it runs in float16"

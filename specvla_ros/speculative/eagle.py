@@ -103,7 +103,8 @@ class EagleDrafter:
         """The next action starts from its own prefill."""
 
     def reset(self) -> None:
-        """Nothing is kept between actions."""
+        """Nothing is kept between actions; but see `SpeculativeDecoder` about numbers that are none."""
+        self._cache.clear()
 
     def _grow(self, prefix: Prefix, levels: int) -> tuple[Tensor, ...]:
         """The parts of the tree."""
@@ -124,8 +125,6 @@ class EagleDrafter:
         if start:
             mask = prefix.mask(start, positions <= positions[:, None])
             positions = prefix.prompt_length + positions
-        elif prefix.padded:
-            self._cache.clear_behind(end)
         outputs = self.head(prefix.next_embeddings[start:end], prefix.features[start:end], positions, self._cache, mask)
         self._cache.commit(end - start)
         return outputs[-1:] if start else prefix.last_of_prompt(outputs)

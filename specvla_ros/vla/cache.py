@@ -28,25 +28,24 @@ class KeyValueCache:
         """Positions the cache can hold."""
         return self.keys.shape[2]
 
-    def write(self, layer: int, keys: Tensor, values: Tensor, window: int = 0) -> tuple[Tensor, Tensor]:
-        """Put (heads, n, head_size) keys and values behind the committed ones.
+    def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        """Put (heads, n, head_size) keys and values behind the committed ones."""
+        end = self.length + keys.shape[1]
+        self.keys[layer, :, self.length : end] = keys
+        self.values[layer, :, self.length : end] = values
 
-        Args:
-            window: positions that attention looks at, where its mask is wider than length + n.
+    def read(self, layer: int, window: int) -> tuple[Tensor, Tensor]:
+        """The first `window` keys and values, (heads, window, head_size)."""
+        return self.keys[layer, :, :window], self.values[layer, :, :window]
 
-        Returns:
-            All keys and values, (heads, max(window, length + n), head_size).
+    def require_room(self, window: int) -> None:
+        """Refuse to attend to more positions than there are.
 
         Raises:
             ValueError: the cache is full.
         """
-        end = self.length + keys.shape[1]
-        window = max(window, end)
         if window > self.capacity:
             raise ValueError(f"{window} positions do not fit a key-value cache of {self.capacity}")
-        self.keys[layer, :, self.length : end] = keys
-        self.values[layer, :, self.length : end] = values
-        return self.keys[layer, :, :window], self.values[layer, :, :window]
 
     def move(self, nodes: Tensor) -> None:
         """Lay the written positions `nodes` (ascending indices behind `length`) together, in order, behind `length`."""
@@ -63,7 +62,8 @@ class KeyValueCache:
         """Forget every position from `length` on."""
         self.length = length
 
-    def clear_behind(self, length: int) -> None:
-        """Zero what lies behind `length`: masked positions have no weight, but nought times NaN is NaN."""
-        self.keys[:, :, length:].zero_()
-        self.values[:, :, length:].zero_()
+    def clear(self) -> None:
+        """Forget everything, and leave no number of it behind."""
+        self.keys.zero_()
+        self.values.zero_()
+        self.length = 0

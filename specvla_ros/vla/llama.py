@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from specvla_ros.vla import kernels
 from specvla_ros.vla.cache import KeyValueCache
 from specvla_ros.vla.config import LlamaConfig
 
@@ -23,7 +24,16 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        if kernels.usable(x):
+            return kernels.rms_norm(x, self.weight, self.eps)
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+    def after_adding(self, x: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+        """x + change, and its norm."""
+        if kernels.usable(x):
+            return kernels.add_rms_norm(x, change, self.weight, self.eps)
+        x = x + change
+        return x, self(x)
 
 
 class RotaryEmbedding(nn.Module):
@@ -85,9 +95,15 @@ class Attention(nn.Module):
             projected = torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], dim=1)
         else:
             projected = F.linear(x, self.qkv)
-        new = projected.view(len(x), 3, self.heads, -1).permute(1, 2, 0, 3)
-        queries, new_keys = rotate(new[:2], rotation)
-        keys, values = cache.write(layer, new_keys, new[2], window=0 if mask is None else mask.shape[1])
+        window = cache.length + len(x) if mask is None else mask.shape[1]
+        cache.require_room(window)
+        if kernels.usable(x):
+            queries = kernels.rotate_and_store(projected, rotation, cache, layer, self.heads)
+        else:
+            new = projected.view(len(x), 3, self.heads, -1).permute(1, 2, 0, 3)
+            queries, new_keys = rotate(new[:2], rotation)
+            cache.write(layer, new_keys, new[2])
+        keys, values = cache.read(layer, window)
         mixed = F.scaled_dot_product_attention(
             queries[None], keys[None], values[None], attn_mask=mask, is_causal=mask is None and len(x) > 1
         )[0]
@@ -140,7 +156,10 @@ class Mlp(nn.Module):
         if self.gate_up is None:
             gate, up = self.gate_proj(x), self.up_proj(x)
         else:
-            gate, up = F.linear(x, self.gate_up).chunk(2, dim=-1)
+            gate_up = F.linear(x, self.gate_up)
+            if kernels.usable(x):
+                return self.down_proj(kernels.gate(gate_up))
+            gate, up = gate_up.chunk(2, dim=-1)
         return self.down_proj(F.silu(gate) * up)
 
 
@@ -157,8 +176,9 @@ class DecoderLayer(nn.Module):
     def forward(
         self, x: Tensor, rotation: tuple[Tensor, Tensor], cache: KeyValueCache, layer: int, mask: Tensor | None
     ) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rotation, cache, layer, mask)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        attended = self.self_attn(self.input_layernorm(x), rotation, cache, layer, mask)
+        x, normed = self.post_attention_layernorm.after_adding(x, attended)
+        return x + self.mlp(normed)
 
 
 class LlamaModel(nn.Module):

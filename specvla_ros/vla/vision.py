@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -123,7 +127,33 @@ class VisionBackbone(nn.Module):
                 f"pixel_values is {tuple(pixel_values.shape)}; expected (B, 6, {IMAGE_SIZE}, {IMAGE_SIZE})"
             )
         dinov2_pixels, siglip_pixels = pixel_values.split(3, dim=1)
-        return torch.cat([self.featurizer(dinov2_pixels), self.fused_featurizer(siglip_pixels)], dim=2)
+        with _at_the_same_time(pixel_values.device):
+            siglip = self.fused_featurizer(siglip_pixels)
+        dinov2 = self.featurizer(dinov2_pixels)
+        _wait_for_the_other(pixel_values.device)
+        return torch.cat([dinov2, siglip], dim=2)
+
+
+@contextmanager
+def _at_the_same_time(device: torch.device) -> Iterator[None]:
+    """On a GPU, work started inside runs beside what follows: neither tower alone keeps a large GPU busy."""
+    if device.type != "cuda":
+        yield
+        return
+    side = _side_stream(device)
+    side.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(side):
+        yield
+
+
+def _wait_for_the_other(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).wait_stream(_side_stream(device))
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
 
 
 class Projector(nn.Module):

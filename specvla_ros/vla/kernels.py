@@ -1,0 +1,101 @@
+"""Triton kernels for what lies between the matrix products of a language model's layer.
+
+A pass over a few positions reads gigabytes of weights and next to nothing else, yet plain torch starts a dozen small
+kernels in each layer for norms, rotations and gates; each costs microseconds. These five take their place on a GPU
+where Triton works (it needs a C compiler when it runs first). They round where torch's own operations round.
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from specvla_ros.vla.cache import KeyValueCache
+
+try:
+    import triton
+
+    from specvla_ros.vla import triton_code
+except ImportError:
+    triton = None
+
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+
+
+def usable(x: Tensor) -> bool:
+    """Whether these kernels can compute with `x`: on a GPU, in a type they know, and with no gradient to come."""
+    return x.is_cuda and x.dtype in DTYPES and not torch.is_grad_enabled() and _works()
+
+
+@cache
+def _works() -> bool:
+    """Triton compiles and runs here; where it does not, torch's own operations do the same more slowly."""
+    if triton is None:
+        return False
+    try:
+        x = torch.ones(1, 16, device="cuda")
+        return bool((rms_norm(x, x[0], 0.0) == x).all())
+    except Exception as error:  # a missing compiler, an old driver: Triton has many ways to fail
+        warnings.warn(f"Triton's kernels cannot be used here ({error}); torch's own are slower", stacklevel=2)
+        return False
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """(n, width) normed by its root mean square, times (width,) `weight`."""
+    normed = torch.empty_like(x)
+    triton_code.rms_norm[(len(x),)](
+        x, weight, normed, x.shape[1], eps, BLOCK=triton.next_power_of_2(x.shape[1]), num_warps=8
+    )
+    return normed
+
+
+def add_rms_norm(x: Tensor, change: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """(n, width) x + change, and its norm."""
+    total, normed = torch.empty_like(x), torch.empty_like(x)
+    block = triton.next_power_of_2(x.shape[1])
+    triton_code.add_rms_norm[(len(x),)](x, change, weight, total, normed, x.shape[1], eps, BLOCK=block, num_warps=8)
+    return total, normed
+
+
+def rotate_and_store(
+    projected: Tensor, rotation: tuple[Tensor, Tensor], cache: KeyValueCache, layer: int, heads: int
+) -> Tensor:
+    """Turn queries and keys by their positions, and put keys and values behind the cache's committed ones.
+
+    Args:
+        projected: (n, 3 * heads * head_size) queries, keys and values.
+        rotation: (n, head_size) cosines and sines.
+
+    Returns:
+        (heads, n, head_size) queries, in the memory order of (n, heads, head_size), which attention's result takes on.
+    """
+    count, head_size = len(projected), projected.shape[1] // (3 * heads)
+    queries = torch.empty(count, heads, head_size, dtype=projected.dtype, device=projected.device)
+    keys, values = cache.keys[layer], cache.values[layer]
+    triton_code.rotate_and_store[(count, heads)](
+        projected,
+        *rotation,
+        queries,
+        keys,
+        values,
+        cache.length,
+        keys.stride(0),
+        heads * head_size,
+        head_size,
+        HALF=triton.next_power_of_2(head_size // 2),
+        num_warps=1,
+    )
+    return queries.transpose(0, 1)
+
+
+def gate(gate_up: Tensor) -> Tensor:
+    """(n, 2 * width) to (n, width): SiLU of the first half times the second."""
+    count, width = len(gate_up), gate_up.shape[1] // 2
+    gated = torch.empty(count, width, dtype=gate_up.dtype, device=gate_up.device)
+    triton_code.gate[(count, triton.cdiv(width, 1024))](gate_up, gated, width, BLOCK=1024, num_warps=4)
+    return gated

@@ -1,0 +1,88 @@
+"""The kernels of `specvla_ros.vla.kernels` in Triton's language, which knows no types of arguments.
+
+Every one is started with a program for each row; rows lie behind each other in memory.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def rms_norm(x, weight, normed, width, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
+    inside = column < width
+    value = tl.load(x + row * width + column, mask=inside, other=0.0).to(tl.float32)
+    scale = tl.rsqrt(tl.sum(value * value) / width + eps)
+    result = value * scale * tl.load(weight + column, mask=inside, other=0.0).to(tl.float32)
+    tl.store(normed + row * width + column, result, mask=inside)
+
+
+@triton.jit
+def add_rms_norm(x, change, weight, total, normed, width, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
+    inside, place = column < width, row * width + column
+    value = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
+    value += tl.load(change + place, mask=inside, other=0.0).to(tl.float32)
+    rounded = value.to(total.dtype.element_ty)
+    tl.store(total + place, rounded, mask=inside)
+    value = rounded.to(tl.float32)
+    scale = tl.rsqrt(tl.sum(value * value) / width + eps)
+    result = value * scale * tl.load(weight + column, mask=inside, other=0.0).to(tl.float32)
+    tl.store(normed + place, result, mask=inside)
+
+
+@triton.jit
+def rotated(first, second, cosine, sine):
+    """Products and sum are rounded one by one, as torch's operations on these types are."""
+    kind = first.dtype
+    one = (first.to(tl.float32) * cosine.to(tl.float32)).to(kind).to(tl.float32)
+    other = (second.to(tl.float32) * sine.to(tl.float32)).to(kind).to(tl.float32)
+    return (one + other).to(kind)
+
+
+@triton.jit
+def rotate_and_store(
+    projected,
+    cosines,
+    sines,
+    queries,
+    keys,
+    values,
+    length,
+    head_stride,
+    width,
+    head_size,
+    HALF: tl.constexpr,
+):
+    row, head = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    half = head_size // 2
+    column = tl.arange(0, HALF)
+    inside = column < half
+    cosine_1 = tl.load(cosines + row * head_size + column, mask=inside)
+    cosine_2 = tl.load(cosines + row * head_size + half + column, mask=inside)
+    sine_1 = tl.load(sines + row * head_size + column, mask=inside)
+    sine_2 = tl.load(sines + row * head_size + half + column, mask=inside)
+    query = projected + row * 3 * width + head * head_size + column
+    first, second = tl.load(query, mask=inside), tl.load(query + half, mask=inside)
+    out = queries + row * width + head * head_size + column
+    tl.store(out, rotated(first, -second, cosine_1, sine_1), mask=inside)
+    tl.store(out + half, rotated(second, first, cosine_2, sine_2), mask=inside)
+    first, second = tl.load(query + width, mask=inside), tl.load(query + width + half, mask=inside)
+    slot = head * head_stride + (length + row) * head_size + column
+    tl.store(keys + slot, rotated(first, -second, cosine_1, sine_1), mask=inside)
+    tl.store(keys + slot + half, rotated(second, first, cosine_2, sine_2), mask=inside)
+    tl.store(values + slot, tl.load(query + 2 * width, mask=inside), mask=inside)
+    tl.store(values + slot + half, tl.load(query + 2 * width + half, mask=inside), mask=inside)
+
+
+@triton.jit
+def gate(gate_up, gated, width, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside, start = column < width, gate_up + row * 2 * width + column
+    opened = tl.load(start, mask=inside, other=0.0)
+    value = opened.to(tl.float32)
+    opened = (value / (1.0 + tl.exp(-value))).to(opened.dtype).to(tl.float32)
+    up = tl.load(start + width, mask=inside, other=0.0).to(tl.float32)
+    tl.store(gated + row * width + column, opened * up, mask=inside)

@@ -1,0 +1,75 @@
+"""Triton's kernels against torch's own operations: by Triton's interpreter, or on a GPU where there is one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from specvla_ros.vla import kernels
+from specvla_ros.vla.cache import KeyValueCache
+from specvla_ros.vla.llama import rotate
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+EPS = 1e-6
+sizes = pytest.mark.parametrize(("rows", "heads", "head_size"), [(1, 2, 8), (5, 4, 16), (3, 2, 48), (2, 1, 1050)])
+# The interpreter cuts bfloat16 off where a GPU rounds.
+DTYPES = [torch.float32, torch.float16, *([torch.bfloat16] if torch.cuda.is_available() else [])]
+types = pytest.mark.parametrize("dtype", DTYPES)
+pytestmark = pytest.mark.skipif(kernels.triton is None, reason="Triton is not installed")
+
+
+def drawn(*shape: int, dtype: torch.dtype) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(sum(shape))
+    return torch.randn(*shape, generator=generator).to(DEVICE, dtype)
+
+
+def assert_same(actual: torch.Tensor, expected: torch.Tensor) -> None:
+    """But for the last digit, where a sum was added up in another order."""
+    digits = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}[actual.dtype]
+    torch.testing.assert_close(actual, expected, atol=digits, rtol=digits)
+
+
+@types
+@sizes
+def test_norms_are_torchs(rows: int, heads: int, head_size: int, dtype: torch.dtype) -> None:
+    width = heads * head_size
+    x, change, weight = (drawn(*shape, dtype=dtype) for shape in ((rows, width), (rows + 1, width), (width,)))
+    change = change[:rows].contiguous()
+    assert_same(kernels.rms_norm(x, weight, EPS), F.rms_norm(x, (width,), weight, EPS))
+    total, normed = kernels.add_rms_norm(x, change, weight, EPS)
+    assert torch.equal(total, x + change)
+    assert_same(normed, F.rms_norm(x + change, (width,), weight, EPS))
+
+
+@types
+@sizes
+def test_queries_are_turned_and_keys_and_values_stored_behind_the_committed(
+    rows: int, heads: int, head_size: int, dtype: torch.dtype
+) -> None:
+    projected = drawn(rows, 3 * heads * head_size, dtype=dtype)
+    rotation = drawn(rows, head_size, dtype=dtype), drawn(rows + 1, head_size, dtype=dtype)[:rows].contiguous()
+    cache, expected = (KeyValueCache(2, heads, 12, head_size, dtype=dtype, device=DEVICE) for _ in range(2))
+    cache.length = expected.length = 4
+    queries = kernels.rotate_and_store(projected, rotation, cache, 1, heads)
+    new = projected.view(rows, 3, heads, head_size).permute(1, 2, 0, 3)
+    turned, keys = rotate(new[:2], rotation)
+    expected.write(1, keys, new[2])
+    assert_same(queries, turned)
+    assert_same(cache.keys, expected.keys)
+    assert torch.equal(cache.values, expected.values)
+
+
+@types
+@sizes
+def test_a_gate_is_the_silu_of_the_first_half_times_the_second(
+    rows: int, heads: int, head_size: int, dtype: torch.dtype
+) -> None:
+    gate_up = 4 * drawn(rows, 2 * heads * head_size, dtype=dtype)
+    gate, up = gate_up.chunk(2, dim=-1)
+    assert_same(kernels.gate(gate_up), F.silu(gate) * up)
+
+
+def test_they_are_not_used_where_a_gradient_is_wanted_or_without_a_gpu() -> None:
+    assert not kernels.usable(torch.ones(2, 2))
+    assert not kernels.usable(torch.ones(2, 2, device=DEVICE))
