@@ -1,4 +1,4 @@
-"""Before anything imports rclpy, MuJoCo or Triton: a DDS domain and a log folder for each test process, and how to run."""
+"""Isolation, before anything imports rclpy, MuJoCo or Triton: a DDS domain and a log folder for each test process."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from specvla_ros.speculative.plain import NoDrafter
 from specvla_ros.vla.actions import select_norm_stats
 from specvla_ros.vla.checkpoint import read_norm_stats
 from specvla_ros.vla.config import PATCHES
-from specvla_ros.vla.graphs import PROMPT_BUCKETS, Eager, Graphs, Runner
+from specvla_ros.vla.graphs import PROMPT_BUCKETS, CudaRecorder, Eager, Graphs, Runner
 from specvla_ros.vla.prompt import PromptTokenizer
 
 MEASURED, IMPOSED, ABSENT = "measured", "imposed", "absent"
@@ -167,7 +167,7 @@ class _Field:
                 yield Entrant(f"{draft}, imposed {name}", IMPOSED, draft, None, self._observed(decoder))
 
     def _runner(self) -> Runner:
-        return Graphs(self._buckets, self._meter.record) if self._on_gpu else Eager()
+        return Graphs(self._buckets, self._meter.recorder(CudaRecorder())) if self._on_gpu else Eager()
 
     def _observed(self, decoder: SpeculativeDecoder, threshold: int = 0) -> Observed:
         policy = self._plain.with_decoder(recorded(decoder), expand_thresholds(threshold))

@@ -13,7 +13,7 @@ from specvla_ros.speculative.eagle import EagleDrafter, EagleHead
 from specvla_ros.speculative.merged import MergedDrafter
 from specvla_ros.vla.cache import KeyValueCache
 from specvla_ros.vla.config import ACTION_BINS, PATCHES
-from specvla_ros.vla.graphs import Recorder, record_cuda_graph
+from specvla_ros.vla.graphs import Recorder
 from specvla_ros.vla.graphs import Work as DeviceWork
 from specvla_ros.vla.model import OpenVLA
 
@@ -35,15 +35,10 @@ class Work:
 
 
 class WorkMeter:
-    """Adds up the work of the modules that it was shown, pass by pass.
+    """Adds up the work of the modules that it was shown, pass by pass."""
 
-    Args:
-        record: what `record` makes graphs with.
-    """
-
-    def __init__(self, target: OpenVLA, record: Recorder | None = None) -> None:
+    def __init__(self, target: OpenVLA) -> None:
         self.work = Work()
-        self._record = record or record_cuda_graph
         config = target.config
         self._head_bytes = ACTION_BINS * config.llama.hidden_size * target.dtype.itemsize
         vision = [target.vision_backbone, target.projector]
@@ -59,24 +54,28 @@ class WorkMeter:
         for head in draft_heads(drafter):
             self._watch(head, [head], 1)
 
-    def record(self, work: DeviceWork, inputs: tuple[Tensor, ...]) -> DeviceWork:
-        """Record a CUDA graph whose replays count as the passes in it, which no module notices."""
-        once = Work()
+    def recorder(self, record: Recorder) -> Recorder:
+        """A recorder of graphs whose replays count as the passes in them, which no module notices."""
 
-        def watched(*given: Tensor) -> tuple[Tensor, ...]:
-            nonlocal once
-            before = self.work
-            outputs = work(*given)
-            once = self.work - before
-            return outputs
+        def recorded(work: DeviceWork, inputs: tuple[Tensor, ...]) -> DeviceWork:
+            once = Work()
 
-        replay = self._record(watched, inputs)
+            def watched(*given: Tensor) -> tuple[Tensor, ...]:
+                nonlocal once
+                before = self.work
+                outputs = work(*given)
+                once = self.work - before
+                return outputs
 
-        def counted(*given: Tensor) -> tuple[Tensor, ...]:
-            self._add(once)
-            return replay(*given)
+            replay = record(watched, inputs)
 
-        return counted
+            def counted(*given: Tensor) -> tuple[Tensor, ...]:
+                self._add(once)
+                return replay(*given)
+
+            return counted
+
+        return recorded
 
     def _watch(self, module: nn.Module, parts: list[nn.Module], layers: int) -> None:
         """A language model, or a draft's head: rows of embeddings first among its inputs, its cache behind them."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from functools import cache
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -57,7 +56,7 @@ class Graphs:
     def __init__(self, buckets: tuple[int, ...] = PROMPT_BUCKETS, record: Recorder | None = None) -> None:
         self.buckets = buckets
         self.misses = 0
-        self._record = record or record_cuda_graph
+        self._record = record or CudaRecorder()
         self._recorded: dict[Hashable, Work] = {}
         self._recording = False
 
@@ -86,33 +85,33 @@ class Graphs:
         return replay(*inputs)
 
 
-def record_cuda_graph(work: Work, inputs: tuple[Tensor, ...]) -> Work:
-    """Warm up, record, and return what replays the recording."""
-    held = tuple(Held(given) for given in inputs)
-    places = tuple(one.place for one in held)
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UPS):
-            work(*places)
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=_memory_pool()):
-        outputs = work(*places)
+class CudaRecorder:
+    """Records CUDA graphs that share one pool of memory: they never run at the same time."""
 
-    def replay(*inputs: Tensor) -> tuple[Tensor, ...]:
-        for one, given in zip(held, inputs, strict=True):
-            one.fill(given)
-        graph.replay()
-        return outputs
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
 
-    return replay
+    def __call__(self, work: Work, inputs: tuple[Tensor, ...]) -> Work:
+        """Warm up, record, and return what replays the recording."""
+        held = tuple(Held(given) for given in inputs)
+        places = tuple(one.place for one in held)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UPS):
+                work(*places)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            outputs = work(*places)
 
+        def replay(*inputs: Tensor) -> tuple[Tensor, ...]:
+            for one, given in zip(held, inputs, strict=True):
+                one.fill(given)
+            graph.replay()
+            return outputs
 
-@cache
-def _memory_pool() -> Any:
-    """One for all graphs: they never run at the same time, and what they return stays reserved."""
-    return torch.cuda.graph_pool_handle()
+        return replay
 
 
 class Held:

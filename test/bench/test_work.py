@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from models import random_head, random_inputs, random_target
+from replays import record
 from torch import nn
 
 from specvla_ros.bench.work import WorkMeter
@@ -12,6 +13,7 @@ from specvla_ros.speculative.eagle import EagleDrafter
 from specvla_ros.speculative.history import HoldDrafter
 from specvla_ros.speculative.merged import MergedDrafter
 from specvla_ros.speculative.plain import NoDrafter
+from specvla_ros.vla.graphs import Graphs
 
 CAPACITY, STRICT, FLOAT64 = 300, (0,) * 7, 8
 HIDDEN, LAYERS, PROMPT = 16, 2, 6
@@ -45,6 +47,21 @@ def test_a_good_draft_saves_bytes_but_hardly_any_arithmetic() -> None:
     drafted = meter.work - plain
     assert drafted.bytes < plain.bytes
     assert drafted.operations == pytest.approx(plain.operations, rel=0.02)
+
+
+def test_replays_of_graphs_count_as_the_passes_in_them() -> None:
+    target = random_target(0)
+    meter = WorkMeter(target)
+    runner = Graphs((PROMPT + 256,), meter.recorder(record))
+    decoder = SpeculativeDecoder(target, NoDrafter(), capacity=CAPACITY, runner=runner)
+    decoder.record(runner, lambda done, of: None)
+    target.language_model.model._forward_hooks.clear()
+    target.vision_backbone._forward_hooks.clear()
+    before = meter.work
+    decoder.decode(*random_inputs(0, PROMPT), STRICT)
+    other = WorkMeter(target)
+    SpeculativeDecoder(target, NoDrafter(), capacity=CAPACITY).decode(*random_inputs(0, PROMPT), STRICT)
+    assert meter.work - before == other.work
 
 
 @pytest.mark.parametrize("merged", [False, True])

@@ -27,7 +27,7 @@ def drawn(*shape: int, dtype: torch.dtype) -> torch.Tensor:
 def assert_same(actual: torch.Tensor, expected: torch.Tensor) -> None:
     """But for the last digit, where a sum was added up in another order."""
     digits = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}[actual.dtype]
-    torch.testing.assert_close(actual, expected, atol=digits, rtol=digits)
+    torch.testing.assert_close(actual, expected, atol=2 * digits, rtol=digits)
 
 
 @types
