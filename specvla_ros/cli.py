@@ -95,7 +95,7 @@ def act(
     from specvla_ros.act import act_on_file, print_action
     from specvla_ros.runtime import load_policy
 
-    policy = load_policy(checkpoint or None, draft, threshold, device, dtype, unnorm_key or None)
+    policy = load_policy(checkpoint or None, draft, threshold, device, dtype, unnorm_key or None, graphs=False)
     action = act_on_file(policy, image, instruction)
     if json_file is None or str(json_file) != "-":
         print_action(action, Console())
@@ -223,6 +223,9 @@ def bench(
     unnorm_key: UnnormKey = "",
     threads: Annotated[int, typer.Option(min=0, help="Of torch on the CPU; 0: its own choice.")] = 0,
     fast_rendering: FastRendering = None,
+    ahead: Annotated[
+        bool, typer.Option("--ahead", help="On a GPU: prepare each image while the one before is decoded.")
+    ] = False,
     output: Annotated[Path, typer.Option(help="Folder for bench.json, bench.md and plots.")] = Path("runs/bench"),
     json_file: Json = None,
 ) -> None:
@@ -242,6 +245,7 @@ def bench(
         unnorm_key=unnorm_key,
         threads=threads,
         fast_rendering=_renders_fast(fast_rendering, checkpoint),
+        ahead=ahead,
         output=output,
     )
     write_json(run_bench(options, Console(stderr=str(json_file) == "-")), json_file)

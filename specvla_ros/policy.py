@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +29,14 @@ class DecodeStats:
         forwards: target forwards, the prefill included (1 + rounds).
         deviations: per token, distance in bins from the target's argmax for the same prefix (7 values).
         milliseconds: wall time by phase: prepare, vision, prefill, draft, verify, total.
+        graph_misses: passes on a GPU for which no CUDA graph was recorded, so that they took longer.
     """
 
     accepted: tuple[int, ...]
     forwards: int
     deviations: tuple[int, ...]
     milliseconds: dict[str, float] = field(default_factory=dict)
+    graph_misses: int = 0
 
     @property
     def rounds(self) -> int:
@@ -78,6 +80,20 @@ class Policy(Protocol):
 
     def reset(self) -> None:
         """Forget the previous actions: a new episode begins."""
+
+
+@runtime_checkable
+class LooksAhead(Protocol):
+    """What a policy may offer beside `Policy`.
+
+    Attributes:
+        looks_ahead: whether `look` is of any use.
+    """
+
+    looks_ahead: bool
+
+    def look(self, image: NDArray[np.uint8]) -> None:
+        """An image that `act` may be asked about next; the very same array, should it be. Any thread may call it."""
 
 
 def expand_thresholds(threshold: int | Sequence[int]) -> Thresholds:

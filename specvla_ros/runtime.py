@@ -22,6 +22,7 @@ from specvla_ros.vla.checkpoint import load_tensors, read_config, read_norm_stat
 from specvla_ros.vla.config import OpenVLAConfig
 from specvla_ros.vla.fingerprint import require_sha256
 from specvla_ros.vla.graphs import Eager, Graphs
+from specvla_ros.vla.image_ahead import ImageAhead
 from specvla_ros.vla.images import prepare_image, processor_pixels, require_preparation
 from specvla_ros.vla.llama import fuse_projections
 from specvla_ros.vla.model import OpenVLA
@@ -44,6 +45,7 @@ class OpenVLAPolicy:
         norm_stats: how normalised values become the checkpoint's units.
         preparation: what is done to a camera image before the processor: "libero" or "none".
         thresholds: see `specvla_ros.policy.Policy`.
+        graphs: whether other drafts on these weights record CUDA graphs.
     """
 
     def __init__(
@@ -54,9 +56,13 @@ class OpenVLAPolicy:
         norm_stats: NormStats,
         preparation: str,
         thresholds: Thresholds,
+        *,
+        graphs: bool = False,
     ) -> None:
         self.thresholds = thresholds
         self.decoder = decoder
+        self._graphs = graphs
+        self._ahead = ImageAhead(self._pixels) if decoder.target.device.type == "cuda" else None
         self._directory = directory
         self._tokenizer = tokenizer
         self._actions = ActionTokenizer(decoder.target.config.vocabulary_size)
@@ -81,7 +87,23 @@ class OpenVLAPolicy:
                 "this checkpoint has no tokenizer.json; copy its base model's file beside config.json"
             )
         input_ids = torch.tensor(self._tokenizer.encode(instruction))
-        return input_ids, processor_pixels(prepare_image(image, self._preparation))
+        return input_ids, self._ahead.take(image) if self._ahead else self._pixels(image)
+
+    @property
+    def looks_ahead(self) -> bool:
+        """On a CPU nothing is gained by it."""
+        return self._ahead is not None
+
+    def look(self, image: NDArray[np.uint8]) -> None:
+        """Prepare an image that `act` may be asked about next, while a GPU decodes another.
+
+        See `specvla_ros.policy.LooksAhead`.
+        """
+        if self._ahead:
+            self._ahead.look(image)
+
+    def _pixels(self, image: NDArray[np.uint8]) -> Tensor:
+        return processor_pixels(prepare_image(image, self._preparation))
 
     def decode(self, input_ids: Tensor, pixel_values: Tensor) -> Action:
         """The same below the tokenizer and the image preparation: (n,) ids, BOS first, and (1, 6, 224, 224) pixels."""
@@ -102,13 +124,21 @@ class OpenVLAPolicy:
 
     def with_drafter(self, drafter: Drafter, thresholds: Thresholds) -> OpenVLAPolicy:
         """Another policy on the same weights, with a draft, a cache and a history of its own."""
-        runner = Graphs(self.decoder.runner.buckets) if self.decoder.runner.buckets else Eager()
+        runner = Graphs() if self._graphs else Eager()
         decoder = SpeculativeDecoder(self.decoder.target, drafter, capacity=CAPACITY, runner=runner)
         return self.with_decoder(recorded(decoder), thresholds)
 
     def with_decoder(self, decoder: SpeculativeDecoder, thresholds: Thresholds) -> OpenVLAPolicy:
         """Another policy that reads and acts alike, around another decoder."""
-        return OpenVLAPolicy(self._directory, decoder, self._tokenizer, self._norm_stats, self._preparation, thresholds)
+        return OpenVLAPolicy(
+            self._directory,
+            decoder,
+            self._tokenizer,
+            self._norm_stats,
+            self._preparation,
+            thresholds,
+            graphs=self._graphs,
+        )
 
     def _decode(self, input_ids: Tensor, pixel_values: Tensor, stopwatch: Stopwatch) -> Action:
         return self.action(*self.decoder.decode(input_ids, pixel_values, self.thresholds, stopwatch))
@@ -164,13 +194,14 @@ def load_policy(
     key, norm_stats = select_norm_stats(read_norm_stats(directory), unnorm_key, directory)
     target = load_target(directory, select_dtype(dtype, torch_device), torch_device)
     drafter = build_drafter(draft or "none", target, CAPACITY, tree or TreeConfig(), directory)
-    runner = Graphs() if graphs and torch_device.type == "cuda" else Eager()
+    graphs = graphs and torch_device.type == "cuda"
+    runner = Graphs() if graphs else Eager()
     decoder = recorded(SpeculativeDecoder(target, drafter, capacity=CAPACITY, runner=runner), advance)
     if preparation == "auto":
         preparation = "libero" if key.startswith("libero") else "none"
     require_preparation(preparation)
     tokenizer = PromptTokenizer(directory) if (directory / "tokenizer.json").is_file() else None
-    return OpenVLAPolicy(directory, decoder, tokenizer, norm_stats, preparation, thresholds)
+    return OpenVLAPolicy(directory, decoder, tokenizer, norm_stats, preparation, thresholds, graphs=graphs)
 
 
 def recorded(decoder: SpeculativeDecoder, advance: Advance | None = None) -> SpeculativeDecoder:

@@ -29,11 +29,11 @@ CAPACITY = 300
 STRICT, RELAXED = expand_thresholds(0), expand_thresholds([255] * 7)
 SCENES = (0, 0, 1, 1, 0, 2)
 """Which image an action sees: held still, changed, held still, changed back, changed."""
-LAYER_BOUND = 19
+LAYER_BOUND = 18
 """Operations of one layer of the language model in one pass."""
-ROUND_BOUND = 79
+ROUND_BOUND = 71
 """Operations of one greedy round of a model of two layers, drafting and verifying."""
-EAGLE_BOUND = 1281
+EAGLE_BOUND = 1426
 """Operations of an action of the same model whose learned draft never hits: seven passes and six trees."""
 TO_HOST = ("tolist", "item", "cpu", "numpy", "__bool__", "__int__", "__float__", "__index__", "__array__")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -66,6 +68,32 @@ def test_a_longer_prompt_than_any_graph_is_decoded_and_counted() -> None:
     instruction = "pick up the bowl and then " * 20
     assert policy.act(images()[0], instruction).tokens == load_policy(device="cpu").act(images()[0], instruction).tokens
     assert policy.decoder.runner.misses == ACTION_LENGTH
+
+
+def test_another_draft_is_recorded_while_actions_are_decoded() -> None:
+    """As in the policy node: one thread decodes, another loads the draft that was chosen."""
+    policy = load_policy(draft="hold", device="cuda", dtype="float32")
+    expected = [policy.act(image, INSTRUCTIONS[0]).tokens for image in images()]
+    seen, stop = list[tuple[int, ...]](), threading.Event()
+
+    def decode() -> None:
+        while not stop.is_set():
+            seen.extend(policy.act(image, INSTRUCTIONS[0]).tokens for image in images())
+
+    thread = threading.Thread(target=decode)
+    thread.start()
+    other = policy.with_draft("eagle", STRICT)
+    stop.set()
+    thread.join()
+    assert [other.act(image, INSTRUCTIONS[0]).tokens for image in images()] == expected
+    assert len(seen) >= len(expected) and seen == expected * (len(seen) // len(expected))
+
+
+def test_an_image_prepared_ahead_gives_the_same_tokens() -> None:
+    policy, ahead = (load_policy(draft="hold", device="cuda", dtype="float32") for _ in range(2))
+    for image in images():
+        ahead.look(image)
+        assert ahead.act(image, INSTRUCTIONS[0]).tokens == policy.act(image, INSTRUCTIONS[0]).tokens
 
 
 def test_an_action_that_was_not_finite_leaves_nothing_behind() -> None:

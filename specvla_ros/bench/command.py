@@ -43,7 +43,7 @@ def run_bench(options: BenchOptions, console: Console) -> dict[str, Any]:
     meter = WorkMeter(target)
     field = entrants(options, plain, meter, frames)
     rates = measure_rates(target.device, target.dtype)
-    rows = measure(field, frames.images, frames.instruction, rates)
+    rows = measure(field, frames.images, frames.instruction, rates, ahead=options.ahead)
     timelines = _timelines(field, frames)
     report = {
         "command": options.command(),
@@ -51,9 +51,10 @@ def run_bench(options: BenchOptions, console: Console) -> dict[str, Any]:
         "random_weights": bool(options.size),
         **facts(plain),
         "frames": {"count": len(frames.images), "source": frames.source, "instruction": frames.instruction},
+        "ahead": options.ahead,
         "bandwidth": rates.bandwidth,
         "arithmetic": rates.arithmetic,
-        "conditions": conditions(target.device, rates),
+        "conditions": conditions(target.device, rates, _memory(plain, field)),
         "rows": [row.to_dict() for row in rows],
     }
     title = _title(report)
@@ -76,11 +77,20 @@ def _timelines(field: Sequence[Entrant], frames: Frames) -> list[Timeline]:
     ]
 
 
+def _memory(plain: OpenVLAPolicy, field: Sequence[Entrant]) -> dict[str, int]:
+    """Bytes on the GPU of the weights, and of these with what the first row of each draft adds."""
+    weights = sum(parameter.nbytes for parameter in plain.decoder.target.parameters())
+    first = {row.draft: row for row in reversed(field) if row.memory}
+    with_draft = {f"weights, cache and graphs of {row.name}": weights + row.memory for row in first.values()}
+    return {"weights": weights, **with_draft}
+
+
 def _title(report: Mapping[str, Any]) -> str:
     weights = ", random weights" if report["random_weights"] else ""
+    ahead = ", each prepared while the one before is decoded" if report["ahead"] else ""
     return (
         f"{report['model']}{weights}, {report['parameters'] / 1e6:.1f} million parameters, {report['dtype']} on "
-        f"{report['device']}; {report['frames']['count']} images in turn ({report['frames']['source']})"
+        f"{report['device']}; {report['frames']['count']} images in turn ({report['frames']['source']}){ahead}"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -15,15 +16,19 @@ GPU_FIELDS = {"driver_version": "driver", "clocks.sm": "GPU clock", "clocks.mem"
 UNKNOWN = "unknown"
 
 
-def conditions(device: torch.device, rates: Rates) -> dict[str, str]:
-    """Machine and versions, what else loads it, clocks as read now, threads, and the device's best rates."""
+def conditions(device: torch.device, rates: Rates, memory: Mapping[str, int]) -> dict[str, str]:
+    """Machine and versions, what else loads it, clocks as read now, threads, and the device's best rates.
+
+    Args:
+        memory: bytes on a GPU, by what they hold.
+    """
     found = {str(what): str(which) for what, which in machine_table().rows}
     found["threads"] = str(torch.get_num_threads())
     found["load"] = f"{os.getloadavg()[0]:.1f} processes in the last minute, this one among them"
     found["processor clock"] = _processor_clock()
     if device.type == "cuda":
         found.update(_gpu(device.index or 0))
-        found["GPU memory at most"] = f"{torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB"
+        found.update({f"GPU memory, {what}": f"{size / 1e9:.1f} GB" for what, size in memory.items()})
     found["copy bandwidth"] = f"{rates.bandwidth / 1e9:.1f} GB/s, read and written"
     found["matrix rate"] = f"{rates.arithmetic / 1e12:.3f} TFLOP/s"
     return found

@@ -19,7 +19,7 @@ from specvla_ros.bench.sizes import SIZES, random_drafter, random_target
 from specvla_ros.bench.transformers_policy import TransformersPolicy
 from specvla_ros.bench.work import Work, WorkMeter
 from specvla_ros.errors import ConfigurationError
-from specvla_ros.policy import Action, Policy, expand_thresholds
+from specvla_ros.policy import Action, LooksAhead, Policy, expand_thresholds
 from specvla_ros.report.published import PAPER as PUBLISHED_BY_ITS_AUTHORS
 from specvla_ros.report.published import PUBLISHED
 from specvla_ros.runtime import CAPACITY, OpenVLAPolicy, load_policy, recorded, select_device, select_dtype
@@ -57,6 +57,16 @@ class Observed:
         self.work.append(self._meter.work - before)
         return action
 
+    @property
+    def looks_ahead(self) -> bool:
+        """As the policy."""
+        return isinstance(self.policy, LooksAhead) and self.policy.looks_ahead
+
+    def look(self, image: NDArray[np.uint8]) -> None:
+        """As the policy, if it can."""
+        if isinstance(self.policy, LooksAhead):
+            self.policy.look(image)
+
     def reset(self) -> None:
         """As the policy."""
         self.policy.reset()
@@ -71,6 +81,7 @@ class Entrant:
         kind: MEASURED, IMPOSED, or ABSENT where there is no policy.
         threshold: bins, for the six motion dimensions; None where lengths are imposed.
         note: why a row is absent, or what fills it.
+        memory: bytes on the GPU of its draft, cache and graphs.
     """
 
     name: str
@@ -79,6 +90,7 @@ class Entrant:
     threshold: int | None = 0
     policy: Policy | None = field(default=None, repr=False)
     note: str = ""
+    memory: int = 0
 
 
 def load_plain(options: BenchOptions) -> OpenVLAPolicy:
@@ -131,13 +143,14 @@ class _Field:
 
     def greedy(self) -> Entrant:
         """The row that all others are compared with."""
-        decoder = SpeculativeDecoder(self._target, NoDrafter(), capacity=CAPACITY, runner=self._runner())
-        return Entrant(GREEDY, MEASURED, policy=self._observed(decoder))
+        before = self._memory()
+        policy = self._policy(SpeculativeDecoder(self._target, NoDrafter(), capacity=CAPACITY, runner=self._runner()))
+        return Entrant(GREEDY, MEASURED, policy=policy, memory=self._memory() - before)
 
     def without_graphs(self) -> Iterator[Entrant]:
         """Where the others replay graphs, the same operation by operation."""
         if self._on_gpu:
-            yield Entrant(f"{GREEDY}, without graphs", MEASURED, policy=self._observed(self._plain.decoder))
+            yield Entrant(f"{GREEDY}, without graphs", MEASURED, policy=self._policy(self._plain.decoder))
 
     def transformers(self) -> Entrant:
         """What a user would have without this package."""
@@ -149,14 +162,17 @@ class _Field:
     def measured(self, draft: str) -> Iterator[Entrant]:
         """A draft at each threshold."""
         for threshold in THRESHOLDS:
+            before = self._memory()
             decoder = SpeculativeDecoder(self._target, self._drafter(draft), capacity=CAPACITY, runner=self._runner())
+            policy = self._policy(decoder, threshold)
             name = f"{draft}, r = {threshold}" if threshold else f"{draft}, strict"
-            yield Entrant(name, MEASURED, draft, threshold, self._observed(decoder, threshold))
+            yield Entrant(name, MEASURED, draft, threshold, policy, memory=self._memory() - before)
 
     def imposed(self, draft: str) -> Iterator[Entrant]:
         """A draft whose accepted lengths are decided."""
         for source in self._options.distributions:
             for name, distribution in _distributions(source, draft):
+                before = self._memory()
                 decoder = ImposedDecoder(
                     self._target,
                     self._drafter(draft),
@@ -164,12 +180,17 @@ class _Field:
                     capacity=CAPACITY,
                     runner=self._runner(),
                 )
-                yield Entrant(f"{draft}, imposed {name}", IMPOSED, draft, None, self._observed(decoder))
+                policy = self._policy(decoder)
+                name = f"{draft}, imposed {name}"
+                yield Entrant(name, IMPOSED, draft, None, policy, memory=self._memory() - before)
 
     def _runner(self) -> Runner:
         return Graphs(self._buckets, self._meter.recorder(CudaRecorder())) if self._on_gpu else Eager()
 
-    def _observed(self, decoder: SpeculativeDecoder, threshold: int = 0) -> Observed:
+    def _memory(self) -> int:
+        return torch.cuda.memory_reserved(self._target.device) if self._on_gpu else 0
+
+    def _policy(self, decoder: SpeculativeDecoder, threshold: int = 0) -> Observed:
         policy = self._plain.with_decoder(recorded(decoder), expand_thresholds(threshold))
         return Observed(policy, self._meter)
 

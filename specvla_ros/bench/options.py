@@ -30,6 +30,7 @@ class BenchOptions:
         count: images, at most.
         threads: of torch on the CPU; 0 leaves torch's own choice.
         fast_rendering: of the episode rendered on the spot.
+        ahead: the next image comes while one is decoded, as from a fast camera; on a GPU it is prepared meanwhile.
         output: folder of the tables and the plot.
     """
 
@@ -44,6 +45,7 @@ class BenchOptions:
     unnorm_key: str = ""
     threads: int = 0
     fast_rendering: bool = True
+    ahead: bool = False
     output: Path = Path("runs/bench")
 
     def __post_init__(self) -> None:
@@ -79,6 +81,8 @@ class BenchOptions:
         elif not self.fast_rendering:
             words.append("--no-fast-rendering")
         words += ["--count", str(self.count), "--device", self.device, "--dtype", self.dtype]
+        if self.ahead:
+            words.append("--ahead")
         if self.threads:
             words += ["--threads", str(self.threads)]
         return shlex.join([*words, "--output", str(self.output)])

@@ -88,14 +88,18 @@ class Row:
         return {**fields, **figures, **({"over_floor": self.figures.over_floor} if self.figures else {})}
 
 
-def measure(rows: Sequence[Entrant], images: Sequence[RGB], instruction: str, rates: Rates) -> list[Row]:
+def measure(
+    rows: Sequence[Entrant], images: Sequence[RGB], instruction: str, rates: Rates, *, ahead: bool = False
+) -> list[Row]:
     """Decode every image with every entrant, in turn.
 
     Args:
         rows: plain greedy decoding first.
+        ahead: see `measure_speed`.
     """
     running = {row.name: row.policy for row in rows if isinstance(row.policy, Observed)}
-    speeds = dict(zip(running, measure_speed(list(running.values()), images, instruction), strict=True))
+    measured = measure_speed(list(running.values()), images, instruction, ahead=ahead)
+    speeds = dict(zip(running, measured, strict=True))
     greedy = running[GREEDY]
     return [
         Row(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specvla_ros.evaluation.rollout import SEED, Environment
-from specvla_ros.policy import Policy
+from specvla_ros.policy import LooksAhead, Policy
 from specvla_ros.sim.libero import RGB, Task
 
 RESAMPLES = 2000
@@ -49,7 +49,9 @@ def record_frames(policy: Policy, environment: Environment, task: Task, count: i
         frame = environment.step(policy.act(frame.image, task.language).values)
 
 
-def measure_speed(policies: Sequence[Policy], images: Sequence[RGB], instruction: str) -> list[Speed]:
+def measure_speed(
+    policies: Sequence[Policy], images: Sequence[RGB], instruction: str, *, ahead: bool = False
+) -> list[Speed]:
     """Time every policy on every image.
 
     The order changes from frame to frame, so that none always comes after the same other one.
@@ -57,6 +59,7 @@ def measure_speed(policies: Sequence[Policy], images: Sequence[RGB], instruction
     Args:
         policies: the baseline first: plain greedy decoding with the same weights, kernels and cache.
         images: of an episode in its order, because drafts look at the last actions; at least one.
+        ahead: the next image is there before the action is decided, as from a camera that is faster than the policy.
 
     Returns:
         A row for each policy, the baseline's own with a speed-up of 1.
@@ -68,7 +71,10 @@ def measure_speed(policies: Sequence[Policy], images: Sequence[RGB], instruction
     for frame, image in enumerate(images):
         for turn in range(len(policies)):
             index = (frame + turn) % len(policies)
-            milliseconds[index, frame] = policies[index].act(image, instruction).stats.milliseconds["total"]
+            policy = policies[index]
+            if ahead and isinstance(policy, LooksAhead) and frame + 1 < len(images):
+                policy.look(images[frame + 1])
+            milliseconds[index, frame] = policy.act(image, instruction).stats.milliseconds["total"]
     return [_speed(times, milliseconds[0]) for times in milliseconds]
 
 

@@ -37,10 +37,10 @@ class Health:
         with self._lock:
             self._level, self._sentence, self._kind = level, sentence, kind
 
-    def count(self, kind: str) -> None:
-        """One more of something."""
+    def count(self, kind: str, number: int = 1) -> None:
+        """So many more of something."""
         with self._lock:
-            self._counts[kind] += 1
+            self._counts[kind] += number
 
     def image_arrived(self) -> None:
         """For the input rate."""

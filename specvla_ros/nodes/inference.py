@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from rclpy.publisher import Publisher
-from sensor_msgs.msg import CompressedImage
 
 from specvla_ros.errors import ImageError
 from specvla_ros.msg import DecodeStats
 from specvla_ros.nodes.command_stream import CommandStream
-from specvla_ros.nodes.conversion import compressed_to_rgb, image_to_rgb
 from specvla_ros.nodes.health import WARN, Health
 from specvla_ros.nodes.inputs import (
     Arrival,
@@ -26,7 +25,7 @@ from specvla_ros.nodes.loading import describe
 from specvla_ros.nodes.messages import nanoseconds, stats_message
 from specvla_ros.nodes.reporter import Reporter
 from specvla_ros.nodes.safety import is_finite
-from specvla_ros.policy import Action, Policy, Thresholds
+from specvla_ros.policy import Action, LooksAhead, Policy, Thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +79,12 @@ class Inference:
         self.instruction = Instruction(text, self.instruction.episode + 1, received)
         self._stream.begin_episode(self.instruction.episode)
 
+    def look(self, arrival: Arrival) -> None:
+        """An image that waits: it may be prepared already. What is wrong with it is said when its turn comes."""
+        if isinstance(self.policy, LooksAhead) and self.policy.looks_ahead:
+            with suppress(ImageError):
+                self.policy.look(arrival.rgb())
+
     def work(self, arrival: Arrival) -> None:
         """One image."""
         try:
@@ -117,11 +122,10 @@ class Inference:
             require_frame(arrival.message.header.frame_id, self._frame)
 
     def _act(self, policy: Policy, arrival: Arrival, instruction: Instruction) -> Action:
-        message = arrival.message
-        image = compressed_to_rgb(message) if isinstance(message, CompressedImage) else image_to_rgb(message)
+        image = arrival.rgb()
         if instruction.episode != self._episode:
             policy.reset()
-            self._episode, self._frame = instruction.episode, message.header.frame_id
+            self._episode, self._frame = instruction.episode, arrival.message.header.frame_id
         policy.thresholds = self._stream.settings.thresholds
         return policy.act(image, instruction.text)
 
@@ -135,6 +139,8 @@ class Inference:
         latency_ms = 1e3 * (time.monotonic() - arrival.seconds)
         steps = self.progress.steps if self.progress.episode == instruction.episode else 0
         self.progress = Progress(instruction.episode, steps + 1, latency_ms, action.stats.accept_length)
+        if action.stats.graph_misses:
+            self._health.count("passes without a recorded CUDA graph", action.stats.graph_misses)
         if self._age(arrival) > self._stream.settings.hold_time:
             self._health.count("overruns: actions decoded after hold_time")
         self._health.action_published(latency_ms, action.stats.accept_length, action.stats.rounds)

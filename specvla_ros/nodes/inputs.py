@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from sensor_msgs.msg import CompressedImage, Image
 
+from specvla_ros.nodes.conversion import RGB, compressed_to_rgb, image_to_rgb
+
 LONGEST_INSTRUCTION = 1000
 """Characters; a longer one is no instruction, and its prompt would take a model's memory."""
 
@@ -22,12 +24,24 @@ class Refusal(Exception):
         self.kind = kind
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arrival:
-    """An image message, and when it came by the monotonic clock."""
+    """An image message, when it came by the monotonic clock, and its picture once somebody has needed it."""
 
     message: Image | CompressedImage
     seconds: float
+    picture: RGB | None = None
+
+    def rgb(self) -> RGB:
+        """The picture, (H, W, 3) uint8.
+
+        Raises:
+            ImageError: the message holds none.
+        """
+        if self.picture is None:
+            compressed = isinstance(self.message, CompressedImage)
+            self.picture = compressed_to_rgb(self.message) if compressed else image_to_rgb(self.message)
+        return self.picture
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rclpy.logging import get_logger
 
 from specvla_ros.errors import SpecVLAError
 from specvla_ros.policy import Policy
@@ -14,6 +15,7 @@ from specvla_ros.policy import Policy
 if TYPE_CHECKING:
     from specvla_ros.speculative.build import TreeConfig
 
+QUARTERS = 4
 WARM_UP_SIZE = 256
 """Height and width in pixels of the grey image that warms a policy up."""
 
@@ -38,6 +40,8 @@ def load_from_parameters(values: dict[str, Any]) -> Policy:
         preparation=values["image_preparation"],
         sha256=values["checkpoint_sha256"],
         tree=_tree(values),
+        graphs=values["cuda_graphs"],
+        advance=_log_progress,
     )
     policy.act(np.full((WARM_UP_SIZE, WARM_UP_SIZE, 3), 128, np.uint8), "warm up")
     policy.reset()
@@ -57,6 +61,12 @@ def with_draft(policy: Policy, values: dict[str, Any]) -> Policy:
     if not isinstance(policy, OpenVLAPolicy):
         return policy
     return policy.with_draft(values["draft"], policy.thresholds, _tree(values))
+
+
+def _log_progress(done: int, of: int) -> None:
+    """A line for each quarter of the CUDA graphs."""
+    if done * QUARTERS % of < QUARTERS:
+        get_logger("specvla").info(f"recorded {done} of {of} CUDA graphs")
 
 
 def _tree(values: dict[str, Any]) -> TreeConfig:

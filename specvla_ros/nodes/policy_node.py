@@ -163,8 +163,13 @@ class PolicyNode(LoadedNode[Arrival]):
         self._health.image_arrived()
         self._clock_watch.something_came()
         self._look_at_clock()
-        if self.worker is not None and self.worker.submit(Arrival(message, time.monotonic())):
+        if self.worker is None:
+            return
+        arrival, busy = Arrival(message, time.monotonic()), self.worker.busy
+        if self.worker.submit(arrival):
             self._health.count("images superseded by a newer one")
+        if busy:
+            self._inference.look(arrival)
 
     def _on_instruction(self, message: String) -> None:
         self._goals.abort("an instruction on the topic took its place")

@@ -13,6 +13,9 @@ class NewestWorker(Generic[T]):
     """Runs `setup` once and then `work` on the newest submitted item, all in one thread.
 
     Whoever submits never waits. `work` and `setup` answer for their own errors.
+
+    Attributes:
+        busy: whether an item is being worked on.
     """
 
     def __init__(self, setup: Callable[[], None], work: Callable[[T], None]) -> None:
@@ -21,6 +24,7 @@ class NewestWorker(Generic[T]):
         self._condition = threading.Condition()
         self._item: T | None = None
         self._stopped = False
+        self.busy = False
         self._set_up = threading.Event()
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
 
@@ -53,7 +57,9 @@ class NewestWorker(Generic[T]):
         self._setup()
         self._set_up.set()
         while (item := self._take()) is not None:
+            self.busy = True
             self._work(item)
+            self.busy = False
 
     def _take(self) -> T | None:
         with self._condition:

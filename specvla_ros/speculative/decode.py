@@ -99,6 +99,7 @@ class SpeculativeDecoder:
     ) -> tuple[list[int], DecodeStats]:
         """`decode` from the (256, hidden) projected patches of an image that was seen before."""
         stopwatch = stopwatch or Stopwatch(self.target.device)
+        misses = self.runner.misses
         self._require_room(input_ids)
         self._limits.copy_(torch.tensor((*thresholds, 0)))
         prefix = self._prefix
@@ -120,6 +121,7 @@ class SpeculativeDecoder:
             forwards=1 + len(accepted_per_round),
             deviations=tuple(distances),
             milliseconds=stopwatch.milliseconds(),
+            graph_misses=self.runner.misses - misses,
         )
         return prefix.tokens, stats
 

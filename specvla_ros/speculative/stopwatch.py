@@ -36,7 +36,7 @@ class Stopwatch:
     def milliseconds(self) -> dict[str, float]:
         """Every phase, and `total` since the start."""
         if self._events:
-            torch.cuda.synchronize(self._device)
+            self._events[-1][2].synchronize()
         total = 1e3 * (time.perf_counter() - self._started)
         while self._events:
             name, began, ended = self._events.pop()

@@ -89,7 +89,7 @@ def measure_accept_lengths(
     Raises:
         DataError: there are no held-out episodes.
     """
-    target = load_policy(target_checkpoint, device=device).decoder.target
+    target = load_policy(target_checkpoint, device=device, graphs=False).decoder.target
     directory = checkpoint_directory(target_checkpoint)
     tokenizer = PromptTokenizer(directory)
     drafters = {name: build_drafter(name, target, CAPACITY, TreeConfig(), directory) for name in drafts}

@@ -88,7 +88,7 @@ def train_draft(options: DraftOptions) -> Path:
             f"unroll {options.unroll}, steps {options.steps}, batch_size {options.batch_size}, accumulation "
             f"{options.accumulation}: expected unroll of 1 to {PREDICTED} and the others at least 1"
         )
-    target = load_policy(options.checkpoint, device=options.device).decoder.target
+    target = load_policy(options.checkpoint, device=options.device, graphs=False).decoder.target
     training = RegeneratedFrames(options.regenerated, held_out=False)
     held_out = RegeneratedFrames(options.regenerated, held_out=True)
     if training.plan.target != fingerprint(target):

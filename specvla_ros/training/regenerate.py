@@ -69,7 +69,7 @@ def regenerate(options: RegenerateOptions) -> Path:
         DataError: no demonstrations, or the folder was made of another target or other steps.
     """
     console = Console(stderr=True)
-    target = load_policy(options.checkpoint, device=options.device).decoder.target
+    target = load_policy(options.checkpoint, device=options.device, graphs=False).decoder.target
     tokenizer = PromptTokenizer(resolve_checkpoint(options.checkpoint))
     options.output.mkdir(parents=True, exist_ok=True)
     plan = _plan(options, fingerprint(target))

@@ -102,7 +102,8 @@ class CudaRecorder:
                 work(*places)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        # Other threads may use the GPU meanwhile: a policy goes on deciding while another draft's graphs are recorded.
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             outputs = work(*places)
 
         def replay(*inputs: Tensor) -> tuple[Tensor, ...]:
