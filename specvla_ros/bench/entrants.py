@@ -188,7 +188,11 @@ class _Field:
         return Graphs(self._buckets, self._meter.recorder(CudaRecorder())) if self._on_gpu else Eager()
 
     def _memory(self) -> int:
-        return torch.cuda.memory_reserved(self._target.device) if self._on_gpu else 0
+        """Bytes that are in use on the GPU, graphs' memory included."""
+        if not self._on_gpu:
+            return 0
+        torch.cuda.empty_cache()
+        return torch.cuda.memory_reserved(self._target.device)
 
     def _policy(self, decoder: SpeculativeDecoder, threshold: int = 0) -> Observed:
         policy = self._plain.with_decoder(recorded(decoder), expand_thresholds(threshold))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -14,7 +14,6 @@ from specvla_ros.speculative.merged import MergedDrafter
 from specvla_ros.vla.cache import KeyValueCache
 from specvla_ros.vla.config import ACTION_BINS, PATCHES
 from specvla_ros.vla.graphs import Recorder
-from specvla_ros.vla.graphs import Work as DeviceWork
 from specvla_ros.vla.model import OpenVLA
 
 
@@ -57,23 +56,25 @@ class WorkMeter:
     def recorder(self, record: Recorder) -> Recorder:
         """A recorder of graphs whose replays count as the passes in them, which no module notices."""
 
-        def recorded(work: DeviceWork, inputs: tuple[Tensor, ...]) -> DeviceWork:
+        def recorded(
+            work: Callable[[], tuple[Tensor, ...]],
+        ) -> tuple[tuple[Tensor, ...], Callable[[], None]]:
             once = Work()
 
-            def watched(*given: Tensor) -> tuple[Tensor, ...]:
+            def watched() -> tuple[Tensor, ...]:
                 nonlocal once
                 before = self.work
-                outputs = work(*given)
+                outputs = work()
                 once = self.work - before
                 return outputs
 
-            replay = record(watched, inputs)
+            outputs, compute = record(watched)
 
-            def counted(*given: Tensor) -> tuple[Tensor, ...]:
+            def counted() -> None:
                 self._add(once)
-                return replay(*given)
+                compute()
 
-            return counted
+            return outputs, counted
 
         return recorded
 

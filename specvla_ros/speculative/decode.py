@@ -64,6 +64,7 @@ class SpeculativeDecoder:
         self._cache: KeyValueCache = target.new_cache(capacity + MAX_TREE_NODES)
         self._prefix = Prefix(target, capacity, self.runner)
         self._limits = torch.zeros(ACTION_LENGTH + 1, dtype=torch.long, device=target.device)
+        self._thresholds: Thresholds | None = None
 
     @torch.inference_mode()
     def decode(
@@ -101,7 +102,7 @@ class SpeculativeDecoder:
         stopwatch = stopwatch or Stopwatch(self.target.device)
         misses = self.runner.misses
         self._require_room(input_ids)
-        self._limits.copy_(torch.tensor((*thresholds, 0)))
+        self._set_limits(thresholds)
         prefix = self._prefix
         accepted_per_round: list[int] = []
         distances = [0]
@@ -164,6 +165,12 @@ class SpeculativeDecoder:
                 f"the prompt has {len(input_ids)} tokens; at most {longest} fit: shorten the instruction"
             )
 
+    def _set_limits(self, thresholds: Thresholds) -> None:
+        """On the device, where the graphs look for them."""
+        if thresholds != self._thresholds:
+            self._limits.copy_(torch.tensor((*thresholds, 0)))
+            self._thresholds = thresholds
+
     def _prefill(self, input_ids: Tensor, patches: Tensor) -> None:
         """Read image and prompt; the first action token comes with it."""
         length = len(input_ids) + PATCHES
@@ -185,7 +192,7 @@ class SpeculativeDecoder:
             The distance in bins of each accepted draft token from the target's argmax.
         """
         prefix = self._prefix
-        key = "verify", prefix.prompt_slots, len(prefix.tokens), len(tree)
+        key = "verify", prefix.prompt_slots, len(prefix.tokens), len(tree), tree.is_chain
         (outcome,) = self.runner.run(key, self._judge, *tree.parts)
         # The round's one copy to the host: the path, its tokens and distances, the answers.
         values = outcome.tolist()
@@ -221,7 +228,7 @@ class SpeculativeDecoder:
             (4 n + 1,) for each node whether it is accepted, its token, its distance in bins from the target's answer at
             its parent, and the target's answer after it; then whether all logits are finite.
         """
-        tree, prefix = DraftTree(*parts), self._prefix
+        tree, prefix = DraftTree.from_parts(*parts), self._prefix
         mask = prefix.mask(prefix.length, tree.ancestors)
         features = self.target(self.target.embed_tokens(tree.tokens), prefix.position + tree.depths, self._cache, mask)
         predictions, finite = self._predict(features)

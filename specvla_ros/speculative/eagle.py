@@ -35,7 +35,8 @@ class EagleHead(nn.Module):
         fused = self.fc(torch.cat([embeddings, features], dim=1))
         if mask is not None:
             mask = attention_bias(mask, fused.dtype)
-        return self.layers[0](fused, self.rotary(positions), cache, 0, mask)
+        x, change = self.layers[0](fused, None, self.rotary(positions), cache, 0, mask)
+        return x + change
 
 
 class EagleDrafter:
@@ -97,7 +98,7 @@ class EagleDrafter:
         if levels == 0 or self._nodes == 1:
             return DraftTree.bare(prefix.newest)
         key = "draft", id(self), prefix.prompt_slots, len(prefix.tokens), levels
-        return DraftTree(*prefix.runner.run(key, lambda: self._grow(prefix, levels)))
+        return DraftTree.from_parts(*prefix.runner.run(key, lambda: self._grow(prefix, levels)))
 
     def end_action(self, tokens: list[int]) -> None:
         """The next action starts from its own prefill."""

@@ -19,12 +19,14 @@ class DraftTree:
         parents: (n,) index of each node's parent; the root is its own.
         ancestors: (n, n) True where column is row's ancestor or row itself: the tree's attention mask.
         depths: (n,) distance from the root.
+        is_chain: whether it is known to have no branches: each node is the parent of the next.
     """
 
     tokens: Tensor
     parents: Tensor
     ancestors: Tensor
     depths: Tensor
+    is_chain: bool = False
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -40,17 +42,30 @@ class DraftTree:
     @classmethod
     def path(cls, root: int, tokens: Sequence[int], device: torch.device) -> DraftTree:
         """One chain of tokens behind the root."""
-        return cls(torch.tensor([root, *tokens], device=device), *_chain(1 + len(tokens), device))
+        return cls.chain(torch.tensor([root, *tokens], device=device))
 
     @classmethod
     def bare(cls, root: Tensor) -> DraftTree:
         """Nothing but the root, a (1,) token id."""
-        return cls(root.clone(), *_chain(1, root.device))
+        return cls.chain(root.clone())
+
+    @classmethod
+    def chain(cls, tokens: Tensor) -> DraftTree:
+        """(n,) tokens behind each other, the root first."""
+        return cls(tokens, *_chain(len(tokens), tokens.device), is_chain=True)
+
+    @classmethod
+    def from_parts(cls, *parts: Tensor) -> DraftTree:
+        """What `parts` was taken from."""
+        if len(parts) == 1:
+            return cls.chain(parts[0])
+        tokens, parents, ancestors, depths = parts
+        return cls(tokens, parents, ancestors, depths)
 
     @property
-    def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The attributes in order."""
-        return self.tokens, self.parents, self.ancestors, self.depths
+    def parts(self) -> tuple[Tensor, ...]:
+        """What makes it: the tokens of a chain, all attributes of another tree."""
+        return (self.tokens,) if self.is_chain else (self.tokens, self.parents, self.ancestors, self.depths)
 
     def path_to(self, node: Tensor, longest: int) -> Tensor:
         """(longest + 1,) nodes by depth on the way from the root to the (1,) `node`, which is repeated at the end."""

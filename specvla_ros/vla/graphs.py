@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -11,8 +12,8 @@ from torch import Tensor
 
 Work = Callable[..., tuple[Tensor, ...]]
 """Tensors in, tensors out. Everything else that it reads must be the same under the same key."""
-Recorder = Callable[[Work, tuple[Tensor, ...]], Work]
-"""Work and its first inputs in, and what replays it out."""
+Recorder = Callable[[Callable[[], tuple[Tensor, ...]]], tuple[tuple[Tensor, ...], Callable[[], None]]]
+"""Takes work that always reads the same memory; gives its outputs, and what computes them anew in the same place."""
 PROMPT_BUCKETS = (288, 320, 352)
 """Positions of image and prompt that prompts are padded to: 256 patches and 32, 64 or 96 of text. LIBERO's instructions
 make 20 to 40."""
@@ -50,39 +51,91 @@ class Graphs:
     """Replays what was recorded under a key; what was not is started operation by operation, and counted.
 
     Args:
-        record: makes a recording of a piece of work; a test of what surrounds the graphs needs no GPU.
+        buckets: see `Runner`.
+        record: makes a recording; a test of what surrounds the graphs needs no GPU.
     """
 
     def __init__(self, buckets: tuple[int, ...] = PROMPT_BUCKETS, record: Recorder | None = None) -> None:
         self.buckets = buckets
         self.misses = 0
         self._record = record or CudaRecorder()
-        self._recorded: dict[Hashable, Work] = {}
-        self._recording = False
+        self._recordings: dict[Hashable, Recording] = {}
+        self._outputs: set[int] = set()
+        self._is_recording = False
 
     @property
     def count(self) -> int:
         """Recordings there are."""
-        return len(self._recorded)
+        return len(self._recordings)
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Work whose key is new is recorded meanwhile."""
-        self._recording = True
+        self._is_recording = True
         try:
             yield
         finally:
-            self._recording = False
+            self._is_recording = False
 
     def run(self, key: Hashable, work: Work, *inputs: Tensor) -> tuple[Tensor, ...]:
         """See `Runner`."""
-        replay = self._recorded.get(key)
-        if replay is None and self._recording:
-            replay = self._recorded[key] = self._record(work, inputs)
-        if replay is None:
+        recording = self._recordings.get(key)
+        if recording is None and not self._is_recording:
             self.misses += 1
             return work(*inputs)
-        return replay(*inputs)
+        if recording is None:
+            recording = self._recordings[key] = self._new_recording(work, inputs)
+        return recording.replay(inputs)
+
+    def _new_recording(self, work: Work, inputs: tuple[Tensor, ...]) -> Recording:
+        # What another recording left in its place is read there; everything else gets a place of its own.
+        held = tuple(Held(given, stays=id(given) in self._outputs) for given in inputs)
+        outputs, compute = self._record(lambda: work(*(one.place for one in held)))
+        self._outputs.update(map(id, outputs))
+        return Recording(held, outputs, compute)
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Work that can be done again with other contents in the same memory.
+
+    Attributes:
+        compute: from the inputs' places to the outputs.
+    """
+
+    inputs: tuple[Held, ...]
+    outputs: tuple[Tensor, ...]
+    compute: Callable[[], None]
+
+    def replay(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The outputs for other inputs."""
+        for held, given in zip(self.inputs, inputs, strict=True):
+            held.fill(given)
+        self.compute()
+        return self.outputs
+
+
+class Held:
+    """A recording's input: always in the same place; one from the host gets to a GPU through page-locked memory.
+
+    Args:
+        like: the first contents.
+        stays: it lies in a place of its own already.
+    """
+
+    def __init__(self, like: Tensor, *, stays: bool) -> None:
+        to_gpu = like.device.type == "cpu" and torch.cuda.is_available()
+        self._pinned = torch.empty_like(like).pin_memory() if to_gpu else None
+        self.place = like if stays else like.cuda() if to_gpu else like.clone()
+
+    def fill(self, given: Tensor) -> None:
+        """Put other contents there."""
+        if given is self.place:
+            return
+        if self._pinned is not None:
+            # The last upload is done: every action ends with a copy to the host.
+            given = self._pinned.copy_(given)
+        self.place.copy_(given, non_blocking=True)
 
 
 class CudaRecorder:
@@ -91,40 +144,16 @@ class CudaRecorder:
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
 
-    def __call__(self, work: Work, inputs: tuple[Tensor, ...]) -> Work:
-        """Warm up, record, and return what replays the recording."""
-        held = tuple(Held(given) for given in inputs)
-        places = tuple(one.place for one in held)
+    def __call__(self, work: Callable[[], tuple[Tensor, ...]]) -> tuple[tuple[Tensor, ...], Callable[[], None]]:
+        """See `Recorder`."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(WARM_UPS):
-                work(*places)
+                work()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         # Other threads may use the GPU meanwhile: a policy goes on deciding while another draft's graphs are recorded.
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            outputs = work(*places)
-
-        def replay(*inputs: Tensor) -> tuple[Tensor, ...]:
-            for one, given in zip(held, inputs, strict=True):
-                one.fill(given)
-            graph.replay()
-            return outputs
-
-        return replay
-
-
-class Held:
-    """A graph's input: always in the same place on the GPU, filled through page-locked memory from the host."""
-
-    def __init__(self, like: Tensor) -> None:
-        self._pinned = torch.empty_like(like).pin_memory() if like.device.type == "cpu" else None
-        self.place = like.cuda() if self._pinned is not None else like.clone()
-
-    def fill(self, given: Tensor) -> None:
-        """Put other contents there."""
-        if self._pinned is not None:
-            # The last upload is done: every action ends with a copy to the host.
-            given = self._pinned.copy_(given)
-        self.place.copy_(given, non_blocking=True)
+            outputs = work()
+        return outputs, graph.replay

@@ -1,7 +1,7 @@
-"""Triton kernels for what lies between the matrix products of a language model's layer.
+"""Triton kernels for what lies between the matrix products of a layer.
 
 A pass over a few positions reads gigabytes of weights and next to nothing else, yet plain torch starts a dozen small
-kernels in each layer for norms, rotations and gates; each costs microseconds. These five take their place on a GPU
+kernels in each layer for norms, rotations and gates; each costs microseconds. These few take their place on a GPU
 where Triton works (it needs a C compiler when it runs first). They round where torch's own operations round.
 """
 
@@ -28,8 +28,8 @@ DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
 def usable(x: Tensor) -> bool:
-    """Whether these kernels can compute with `x`: on a GPU, in a type they know, and with no gradient to come."""
-    return x.is_cuda and x.dtype in DTYPES and not torch.is_grad_enabled() and _works()
+    """Whether these kernels can compute with `x`: on a GPU, row by row, in a type they know, no gradient to come."""
+    return x.is_cuda and x.dtype in DTYPES and x.is_contiguous() and not torch.is_grad_enabled() and _works()
 
 
 @cache
@@ -59,6 +59,30 @@ def add_rms_norm(x: Tensor, change: Tensor, weight: Tensor, eps: float) -> tuple
     total, normed = torch.empty_like(x), torch.empty_like(x)
     block = triton.next_power_of_2(x.shape[1])
     triton_code.add_rms_norm[(len(x),)](x, change, weight, total, normed, x.shape[1], eps, BLOCK=block, num_warps=8)
+    return total, normed
+
+
+def add_layer_norm(
+    x: Tensor, change: Tensor, scale: Tensor | None, weight: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """(..., width) x + scale * change, where (width,) `scale` may be left out, and its layer norm."""
+    width = x.shape[-1]
+    total, normed = torch.empty_like(x), torch.empty_like(x)
+    block = triton.next_power_of_2(width)
+    triton_code.add_layer_norm[(x.numel() // width,)](
+        x,
+        change,
+        weight if scale is None else scale,
+        weight,
+        bias,
+        total,
+        normed,
+        width,
+        eps,
+        SCALED=scale is not None,
+        BLOCK=block,
+        num_warps=4,
+    )
     return total, normed
 
 

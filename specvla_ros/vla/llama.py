@@ -174,11 +174,22 @@ class DecoderLayer(nn.Module):
         self.mlp = Mlp(config)
 
     def forward(
-        self, x: Tensor, rotation: tuple[Tensor, Tensor], cache: KeyValueCache, layer: int, mask: Tensor | None
-    ) -> Tensor:
-        attended = self.self_attn(self.input_layernorm(x), rotation, cache, layer, mask)
+        self,
+        x: Tensor,
+        change: Tensor | None,
+        rotation: tuple[Tensor, Tensor],
+        cache: KeyValueCache,
+        layer: int,
+        mask: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """From x, or x + change, to two that are still to be added: a GPU adds and norms at once."""
+        if change is None:
+            normed = self.input_layernorm(x)
+        else:
+            x, normed = self.input_layernorm.after_adding(x, change)
+        attended = self.self_attn(normed, rotation, cache, layer, mask)
         x, normed = self.post_attention_layernorm.after_adding(x, attended)
-        return x + self.mlp(normed)
+        return x, self.mlp(normed)
 
 
 class LlamaModel(nn.Module):
@@ -211,10 +222,10 @@ class LlamaModel(nn.Module):
         rotation = self.rotary(positions)
         if mask is not None:
             mask = attention_bias(mask, embeddings.dtype)
-        x = embeddings
+        x, change = embeddings, None
         for index, layer in enumerate(self.layers):
-            x = layer(x, rotation, cache, index, mask)
-        return self.norm(x)
+            x, change = layer(x, change, rotation, cache, index, mask)
+        return self.norm(x) if change is None else self.norm.after_adding(x, change)[1]
 
 
 class LanguageModel(nn.Module):

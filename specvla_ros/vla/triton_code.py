@@ -34,6 +34,27 @@ def add_rms_norm(x, change, weight, total, normed, width, eps, BLOCK: tl.constex
 
 
 @triton.jit
+def add_layer_norm(
+    x, change, scale, weight, bias, total, normed, width, eps, SCALED: tl.constexpr, BLOCK: tl.constexpr
+):
+    row, column = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
+    inside, place = column < width, row * width + column
+    added = tl.load(change + place, mask=inside, other=0.0)
+    if SCALED:
+        product = added.to(tl.float32) * tl.load(scale + column, mask=inside, other=0.0).to(tl.float32)
+        added = product.to(added.dtype)
+    value = tl.load(x + place, mask=inside, other=0.0).to(tl.float32) + added.to(tl.float32)
+    rounded = value.to(total.dtype.element_ty)
+    tl.store(total + place, rounded, mask=inside)
+    value = rounded.to(tl.float32)
+    centred = tl.where(inside, value - tl.sum(value) / width, 0.0)
+    deviation = tl.rsqrt(tl.sum(centred * centred) / width + eps)
+    result = centred * deviation * tl.load(weight + column, mask=inside, other=0.0).to(tl.float32)
+    result += tl.load(bias + column, mask=inside, other=0.0).to(tl.float32)
+    tl.store(normed + place, result, mask=inside)
+
+
+@triton.jit
 def rotated(first, second, cosine, sine):
     """Products and sum are rounded one by one, as torch's operations on these types are."""
     kind = first.dtype

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from specvla_ros.vla import kernels
 from specvla_ros.vla.attention import attend
 from specvla_ros.vla.config import IMAGE_SIZE, PATCH_SIZE, PATCHES, VisionConfig
 
@@ -70,8 +71,15 @@ class Block(nn.Module):
         self.ls2 = LayerScale(config.width) if config.layer_scale else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.ls1(self.attn(self.norm1(x)))
-        return x + self.ls2(self.mlp(self.norm2(x)))
+        x, normed = self._add_and_norm(x, self.attn(self.norm1(x)))
+        return x + self.ls2(self.mlp(normed))
+
+    def _add_and_norm(self, x: Tensor, attended: Tensor) -> tuple[Tensor, Tensor]:
+        if kernels.usable(x):
+            scale = self.ls1.scale_factor if isinstance(self.ls1, LayerScale) else None
+            return kernels.add_layer_norm(x, attended, scale, self.norm2.weight, self.norm2.bias, LAYER_NORM_EPS)
+        x = x + self.ls1(attended)
+        return x, self.norm2(x)
 
 
 class PatchEmbedding(nn.Module):
@@ -103,7 +111,7 @@ class VisionTower(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, 3, 224, 224) normalised pixels to (B, 256, width) patch features."""
-        x = self.patch_embed(pixels) + self.pos_embed
+        x = (self.patch_embed(pixels) + self.pos_embed).contiguous()
         if self.prefix_tokens:
             prefix = torch.cat([self.cls_token, self.reg_token], dim=1)
             x = torch.cat([prefix.expand(x.shape[0], -1, -1), x], dim=1)

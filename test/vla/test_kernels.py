@@ -44,6 +44,18 @@ def test_norms_are_torchs(rows: int, heads: int, head_size: int, dtype: torch.dt
 
 @types
 @sizes
+@pytest.mark.parametrize("scaled", [False, True])
+def test_layer_norms_are_torchs(rows: int, heads: int, head_size: int, dtype: torch.dtype, scaled: bool) -> None:
+    width = heads * head_size
+    x, change = drawn(1, rows, width, dtype=dtype), drawn(1, rows + 1, width, dtype=dtype)[:, :rows].contiguous()
+    weight, bias, scale = drawn(3, width, dtype=dtype)
+    total, normed = kernels.add_layer_norm(x, change, scale if scaled else None, weight, bias, EPS)
+    assert torch.equal(total, x + (change * scale if scaled else change))
+    assert_same(normed, F.layer_norm(total, (width,), weight, bias, EPS))
+
+
+@types
+@sizes
 def test_queries_are_turned_and_keys_and_values_stored_behind_the_committed(
     rows: int, heads: int, head_size: int, dtype: torch.dtype
 ) -> None:
