@@ -183,10 +183,11 @@ class DecoderLayer(nn.Module):
         mask: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """From x, or x + change, to two that are still to be added: a GPU adds and norms at once."""
-        if change is None:
-            normed = self.input_layernorm(x)
-        else:
+        if isinstance(self.input_layernorm, RMSNorm) and change is not None:
             x, normed = self.input_layernorm.after_adding(x, change)
+        else:
+            x = x if change is None else x + change
+            normed = self.input_layernorm(x)
         attended = self.self_attn(normed, rotation, cache, layer, mask)
         x, normed = self.post_attention_layernorm.after_adding(x, attended)
         return x, self.mlp(normed)
