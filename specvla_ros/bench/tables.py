@@ -25,6 +25,7 @@ COST = (
     "over floor",
     "arithmetic ms",
     "as greedy",
+    "bins off",
 )
 WORDS = 2
 ON_SCREEN = ("row", "ms median", "p95", "p99", "tokens per forward", "times greedy", "95 % interval", "over floor")
@@ -98,6 +99,7 @@ def _cost(figures: Figures) -> list[str]:
         f"{figures.over_floor:.1f}",
         f"{figures.arithmetic_ms:.2f}",
         ABSENT if figures.same_actions is None else f"{figures.same_actions:.0%}",
+        ABSENT if figures.bins_off is None else f"{figures.bins_off:.2f}",
     ]
 
 
