@@ -223,6 +223,10 @@ def bench(
     unnorm_key: UnnormKey = "",
     threads: Annotated[int, typer.Option(min=0, help="Of torch on the CPU; 0: its own choice.")] = 0,
     fast_rendering: FastRendering = None,
+    weights: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="More rows of greedy decoding, with these weights: float8.", show_default=False),
+    ] = None,
     ahead: Annotated[
         bool, typer.Option("--ahead", help="On a GPU: prepare each image while the one before is decoded.")
     ] = False,
@@ -245,6 +249,7 @@ def bench(
         unnorm_key=unnorm_key,
         threads=threads,
         fast_rendering=_renders_fast(fast_rendering, checkpoint),
+        weights=tuple(weights or ()),
         ahead=ahead,
         output=output,
     )

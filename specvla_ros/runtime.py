@@ -21,13 +21,15 @@ from specvla_ros.vla.actions import ActionTokenizer, NormStats, select_norm_stat
 from specvla_ros.vla.checkpoint import load_tensors, read_config, read_norm_stats
 from specvla_ros.vla.config import OpenVLAConfig
 from specvla_ros.vla.fingerprint import require_sha256
+from specvla_ros.vla.float8 import require_float8_products
 from specvla_ros.vla.graphs import Eager, Graphs
 from specvla_ros.vla.image_ahead import ImageAhead
 from specvla_ros.vla.images import prepare_image, processor_pixels, require_preparation
-from specvla_ros.vla.llama import fuse_projections
+from specvla_ros.vla.llama import fuse_projections, quantise_projections
 from specvla_ros.vla.model import OpenVLA
 from specvla_ros.vla.prompt import PromptTokenizer
 
+WEIGHTS = ("full", "float8")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 Advance = Callable[[int, int], None]
 """Told how many steps of how many are done."""
@@ -160,6 +162,7 @@ def load_policy(
     preparation: str = "auto",
     sha256: str = "",
     tree: TreeConfig | None = None,
+    weights: str = "full",
     graphs: bool = True,
     advance: Advance | None = None,
 ) -> OpenVLAPolicy:
@@ -178,6 +181,8 @@ def load_policy(
             "auto": "libero" when the norm_stats key starts with it.
         sha256: of the checkpoint's weights, see `weights_sha256`; not checked when empty.
         tree: the tree of a learned draft; 50 nodes, depth 4, top-8 when None.
+        weights: "full", or "float8": of the language model's layers in 8 bits (see `specvla_ros.vla.float8`), which
+            needs half the memory and gives other tokens now and then.
         graphs: on a GPU, record CUDA graphs of everything that an action can need: seconds once, and no launches
             to wait for afterwards.
         advance: told how many recordings of how many are done.
@@ -192,7 +197,7 @@ def load_policy(
     if sha256:
         require_sha256(directory, sha256)
     key, norm_stats = select_norm_stats(read_norm_stats(directory), unnorm_key, directory)
-    target = load_target(directory, select_dtype(dtype, torch_device), torch_device)
+    target = load_target(directory, select_dtype(dtype, torch_device), torch_device, weights)
     drafter = build_drafter(draft or "none", target, CAPACITY, tree or TreeConfig(), directory)
     graphs = graphs and torch_device.type == "cuda"
     runner = Graphs() if graphs else Eager()
@@ -211,14 +216,25 @@ def recorded(decoder: SpeculativeDecoder, advance: Advance | None = None) -> Spe
     return decoder
 
 
-def load_target(directory: Path, dtype: torch.dtype, device: torch.device) -> OpenVLA:
-    """Read the network of a checkpoint directory; tensors that OpenVLA never uses are left on the disk."""
+def load_target(directory: Path, dtype: torch.dtype, device: torch.device, weights: str = "full") -> OpenVLA:
+    """Read the network of a checkpoint directory; tensors that OpenVLA never uses are left on the disk.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+        ConfigurationError: there are no such weights, or not on this device.
+    """
+    if weights not in WEIGHTS:
+        raise ConfigurationError(f"weights {weights!r} are none; expected {' or '.join(WEIGHTS)}")
+    if weights == "float8":
+        require_float8_products(device, dtype)
     config = OpenVLAConfig.from_dict(read_config(directory), str(directory / "config.json"))
     with torch.device("meta"):
         target = OpenVLA(config)
     shapes = {name: tuple(tensor.shape) for name, tensor in target.state_dict().items()}
-    target.load_state_dict(load_tensors(directory, shapes, dtype=dtype, device=device), assign=True)
-    return fuse_projections(target.to(device, dtype).eval().requires_grad_(False))
+    read_to = torch.device("cpu") if weights == "float8" else device
+    target.load_state_dict(load_tensors(directory, shapes, dtype=dtype, device=read_to), assign=True)
+    target = target.to(read_to, dtype).eval().requires_grad_(False)
+    return quantise_projections(target, device) if weights == "float8" else fuse_projections(target)
 
 
 def select_device(name: str) -> torch.device:

@@ -50,6 +50,18 @@ def test_graphs_change_no_token_and_no_accepted_length(draft: str, threshold: in
         assert one.tokens == other.tokens and one.stats.accepted == other.stats.accepted
 
 
+@pytest.mark.skipif(torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 9), reason="no 8-bit floats")
+def test_weights_of_8_bits_give_the_same_action_by_graphs_and_without_and_mostly_the_full_ones() -> None:
+    graphed, eager = (
+        load_policy(draft="hold", device="cuda", weights="float8", graphs=graphs) for graphs in (True, False)
+    )
+    full = load_policy(draft="hold", device="cuda")
+    for image in images():
+        one, other, exact = (policy.act(image, INSTRUCTIONS[1]) for policy in (graphed, eager, full))
+        assert one.tokens == other.tokens and one.stats.accepted == other.stats.accepted
+        assert np.abs(one.values[:6] - exact.values[:6]).max() < 0.5
+
+
 def test_a_new_threshold_and_a_new_instruction_need_no_new_graph() -> None:
     policy = load_policy(draft="hold", device="cuda", dtype="bfloat16")
     graphs = policy.decoder.runner

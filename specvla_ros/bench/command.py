@@ -67,7 +67,7 @@ def run_bench(options: BenchOptions, console: Console) -> dict[str, Any]:
 
 def _timelines(field: Sequence[Entrant], frames: Frames) -> list[Timeline]:
     """Of the first row of each draft, strict where it is measured."""
-    first = {row.draft: row for row in reversed(field)}
+    first = {(row.draft, row.weights): row for row in reversed(field)}
     named = [(row.name, row.policy.policy) for row in reversed(first.values()) if isinstance(row.policy, Observed)]
     images = frames.images[:TIMELINE_IMAGES]
     return [
@@ -80,9 +80,11 @@ def _timelines(field: Sequence[Entrant], frames: Frames) -> list[Timeline]:
 def _memory(plain: OpenVLAPolicy, field: Sequence[Entrant]) -> dict[str, int]:
     """Bytes on the GPU of the weights, and of these with what the first row of each draft adds."""
     weights = sum(parameter.nbytes for parameter in plain.decoder.target.parameters())
-    first = {row.draft: row for row in reversed(field) if row.memory}
-    with_draft = {f"weights, cache and graphs of {row.name}": weights + row.memory for row in first.values()}
-    return {"weights": weights, **with_draft}
+    first = {(row.draft, row.weights): row for row in reversed(field) if row.memory}
+    return {"weights": weights} | {
+        f"weights, cache and graphs of {row.name}": row.memory + (weights if row.weights == "full" else 0)
+        for row in reversed(first.values())
+    }
 
 
 def _title(report: Mapping[str, Any]) -> str:

@@ -22,7 +22,15 @@ from specvla_ros.errors import ConfigurationError
 from specvla_ros.policy import Action, LooksAhead, Policy, expand_thresholds
 from specvla_ros.report.published import PAPER as PUBLISHED_BY_ITS_AUTHORS
 from specvla_ros.report.published import PUBLISHED
-from specvla_ros.runtime import CAPACITY, OpenVLAPolicy, load_policy, recorded, select_device, select_dtype
+from specvla_ros.runtime import (
+    CAPACITY,
+    OpenVLAPolicy,
+    load_policy,
+    load_target,
+    recorded,
+    select_device,
+    select_dtype,
+)
 from specvla_ros.shipped import checkpoint_directory, shipped_checkpoint
 from specvla_ros.speculative.build import TreeConfig, build_drafter
 from specvla_ros.speculative.decode import SpeculativeDecoder
@@ -32,6 +40,7 @@ from specvla_ros.vla.actions import select_norm_stats
 from specvla_ros.vla.checkpoint import read_norm_stats
 from specvla_ros.vla.config import PATCHES
 from specvla_ros.vla.graphs import PROMPT_BUCKETS, CudaRecorder, Eager, Graphs, Runner
+from specvla_ros.vla.model import OpenVLA
 from specvla_ros.vla.prompt import PromptTokenizer
 
 MEASURED, IMPOSED, ABSENT = "measured", "imposed", "absent"
@@ -81,7 +90,8 @@ class Entrant:
         kind: MEASURED, IMPOSED, or ABSENT where there is no policy.
         threshold: bins, for the six motion dimensions; None where lengths are imposed.
         note: why a row is absent, or what fills it.
-        memory: bytes on the GPU of its draft, cache and graphs.
+        memory: bytes on the GPU of its draft, cache and graphs, and of its weights where these are its own.
+        weights: see `load_policy`.
     """
 
     name: str
@@ -91,6 +101,7 @@ class Entrant:
     policy: Policy | None = field(default=None, repr=False)
     note: str = ""
     memory: int = 0
+    weights: str = "full"
 
 
 def load_plain(options: BenchOptions) -> OpenVLAPolicy:
@@ -103,13 +114,20 @@ def load_plain(options: BenchOptions) -> OpenVLAPolicy:
             unnorm_key=options.unnorm_key or None,
             graphs=False,
         )
-    device = select_device(options.device)
-    target = random_target(SIZES[options.size], select_dtype(options.dtype, device), device)
+    target = load_bench_target(options, select_device(options.device), "full")
     decoder = SpeculativeDecoder(target, NoDrafter(), capacity=CAPACITY)
     # Prompts as long as the package's own model reads, and its statistics: a size has neither.
     own = shipped_checkpoint()
     _, norm_stats = select_norm_stats(read_norm_stats(own), None, own)
     return OpenVLAPolicy(own, decoder, PromptTokenizer(own), norm_stats, "libero", expand_thresholds(0))
+
+
+def load_bench_target(options: BenchOptions, device: torch.device, weights: str) -> OpenVLA:
+    """The checkpoint's network, or one with random weights of a size."""
+    dtype = select_dtype(options.dtype, device)
+    if not options.size:
+        return load_target(checkpoint_directory(options.checkpoint), dtype, device, weights)
+    return random_target(SIZES[options.size], dtype, device, weights)
 
 
 def entrants(options: BenchOptions, plain: OpenVLAPolicy, meter: WorkMeter, frames: Frames) -> list[Entrant]:
@@ -122,7 +140,7 @@ def entrants(options: BenchOptions, plain: OpenVLAPolicy, meter: WorkMeter, fram
         SpecVLAError: a draft or a file of lengths cannot be used.
     """
     field = _Field(options, plain, meter, frames)
-    rows = [field.greedy(), *field.without_graphs(), field.transformers()]
+    rows = [field.greedy(), *field.without_graphs(), field.transformers(), *field.other_weights()]
     for draft in options.draft_names:
         rows += field.measured(draft) if not options.size else []
     for draft in options.draft_names:
@@ -158,6 +176,18 @@ class _Field:
             return Entrant(TRANSFORMERS, MEASURED, policy=Observed(TransformersPolicy(self._plain), self._meter))
         except ConfigurationError as error:
             return Entrant(TRANSFORMERS, ABSENT, note=str(error))
+
+    def other_weights(self) -> Iterator[Entrant]:
+        """Plain greedy decoding, as far as possible the same, with weights of other kinds."""
+        for kind in self._options.weights:
+            before = self._memory()
+            target = load_bench_target(self._options, self._target.device, kind)
+            meter = WorkMeter(target)
+            runner = Graphs(self._buckets, meter.recorder(CudaRecorder())) if self._on_gpu else Eager()
+            decoder = SpeculativeDecoder(target, NoDrafter(), capacity=CAPACITY, runner=runner)
+            policy = Observed(self._plain.with_decoder(recorded(decoder), expand_thresholds(0)), meter)
+            name = f"{GREEDY}, {kind} weights"
+            yield Entrant(name, MEASURED, policy=policy, memory=self._memory() - before, weights=kind)
 
     def measured(self, draft: str) -> Iterator[Entrant]:
         """A draft at each threshold."""

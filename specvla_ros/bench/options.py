@@ -8,6 +8,7 @@ from pathlib import Path
 
 from specvla_ros.bench.sizes import SIZES
 from specvla_ros.errors import ConfigurationError
+from specvla_ros.runtime import WEIGHTS
 
 THRESHOLDS = (0, 3, 9, 15)
 """Strict, and relaxed as far as Spec-VLA studied it, in bins."""
@@ -30,6 +31,7 @@ class BenchOptions:
         count: images, at most.
         threads: of torch on the CPU; 0 leaves torch's own choice.
         fast_rendering: of the episode rendered on the spot.
+        weights: more rows of plain greedy decoding, with weights of these kinds (see `load_policy`).
         ahead: the next image comes while one is decoded, as from a fast camera; on a GPU it is prepared meanwhile.
         output: folder of the tables and the plot.
     """
@@ -45,6 +47,7 @@ class BenchOptions:
     unnorm_key: str = ""
     threads: int = 0
     fast_rendering: bool = True
+    weights: tuple[str, ...] = ()
     ahead: bool = False
     output: Path = Path("runs/bench")
 
@@ -55,6 +58,8 @@ class BenchOptions:
             raise ConfigurationError("a size has random weights: give a checkpoint and its unnorm_key, or a size")
         if "none" in self.drafts:
             raise ConfigurationError("draft none is the row of plain greedy decoding, which is always there")
+        if unknown := set(self.weights) - set(WEIGHTS[1:]):
+            raise ConfigurationError(f"weights {', '.join(sorted(unknown))}: expected {' or '.join(WEIGHTS[1:])}")
         if self.count < 2:
             raise ConfigurationError(f"count is {self.count}; expected at least 2 images")
 
@@ -76,6 +81,7 @@ class BenchOptions:
                 words += [_option(name), value]
         words += [word for draft in self.draft_names for word in ("--draft", draft)]
         words += [word for source in self.distributions for word in ("--imposed", source)]
+        words += [word for kind in self.weights for word in ("--weights", kind)]
         if self.frames:
             words += ["--frames", str(self.frames)]
         elif not self.fast_rendering:

@@ -15,7 +15,7 @@ from specvla_ros.speculative.eagle import EagleDrafter, EagleHead
 from specvla_ros.speculative.history import HoldDrafter, LinearDrafter
 from specvla_ros.speculative.merged import MergedDrafter
 from specvla_ros.vla.config import LlamaConfig, OpenVLAConfig, VisionConfig
-from specvla_ros.vla.llama import fuse_projections
+from specvla_ros.vla.llama import fuse_projections, quantise_projections
 from specvla_ros.vla.model import OpenVLA
 
 M = TypeVar("M", bound=nn.Module)
@@ -33,11 +33,16 @@ SIZES = {
 }
 
 
-def random_target(config: OpenVLAConfig, dtype: torch.dtype, device: torch.device) -> OpenVLA:
-    """An OpenVLA of these sizes, drawn on the device itself: 7B would take minutes on a CPU."""
+def random_target(config: OpenVLAConfig, dtype: torch.dtype, device: torch.device, weights: str = "full") -> OpenVLA:
+    """An OpenVLA of these sizes, drawn on the device itself: 7B would take minutes on a CPU.
+
+    Args:
+        weights: see `load_policy`.
+    """
     with torch.device("meta"):
         target = OpenVLA(config)
-    return _with_random_weights(target, dtype, device)
+    target = _with_random_weights(target, dtype, device)
+    return quantise_projections(target, device) if weights == "float8" else fuse_projections(target)
 
 
 def random_drafter(name: str, target: OpenVLA) -> Drafter:
@@ -63,7 +68,7 @@ def _drafter(name: str, target: OpenVLA) -> Drafter:
     tree = TreeConfig()
     return EagleDrafter(
         target,
-        _with_random_weights(head, target.dtype, target.device),
+        fuse_projections(_with_random_weights(head, target.dtype, target.device)),
         capacity=CAPACITY,
         nodes=tree.nodes,
         depth=tree.depth,
@@ -75,7 +80,7 @@ def _with_random_weights(module: M, dtype: torch.dtype, device: torch.device) ->
     generator = torch.Generator(device).manual_seed(SEED)
     tensors = {name: _weight(tensor.shape, generator, dtype, device) for name, tensor in module.state_dict().items()}
     module.load_state_dict(tensors, assign=True)
-    return fuse_projections(module.to(device, dtype).eval().requires_grad_(False))
+    return module.to(device, dtype).eval().requires_grad_(False)
 
 
 def _weight(shape: torch.Size, generator: torch.Generator, dtype: torch.dtype, device: torch.device) -> Tensor:

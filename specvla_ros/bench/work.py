@@ -13,6 +13,7 @@ from specvla_ros.speculative.eagle import EagleDrafter, EagleHead
 from specvla_ros.speculative.merged import MergedDrafter
 from specvla_ros.vla.cache import KeyValueCache
 from specvla_ros.vla.config import ACTION_BINS, PATCHES
+from specvla_ros.vla.float8 import Float8Linear
 from specvla_ros.vla.graphs import Recorder
 from specvla_ros.vla.model import OpenVLA
 
@@ -110,8 +111,15 @@ def draft_heads(drafter: Drafter) -> Iterator[EagleHead]:
 
 
 def _weights(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+    return sum(tensor.numel() for tensor in _tensors(module))
 
 
 def _bytes(module: nn.Module) -> int:
-    return sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
+    return sum(tensor.nbytes for tensor in _tensors(module))
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    yield from module.parameters()
+    for part in module.modules():
+        if isinstance(part, Float8Linear):
+            yield part.values

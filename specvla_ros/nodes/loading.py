@@ -40,6 +40,7 @@ def load_from_parameters(values: dict[str, Any]) -> Policy:
         preparation=values["image_preparation"],
         sha256=values["checkpoint_sha256"],
         tree=_tree(values),
+        weights=values["weights"],
         graphs=values["cuda_graphs"],
         advance=_log_progress,
     )

@@ -64,6 +64,12 @@ PARAMETERS = (
         "auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16",
         choices=("auto", "float32", "bfloat16", "float16"),
     ),
+    ParameterSpec(
+        "weights",
+        "full",
+        "full, or float8: the language model in 8 bits, half the memory, other tokens now and then",
+        choices=("full", "float8"),
+    ),
     ParameterSpec("cuda_graphs", True, "on a GPU: record every pass at load; false starts each operation by itself"),
     ParameterSpec(
         "cpu_threads", 1, "torch threads on a CPU; for a small model several wait for each other", range=(1, 256)

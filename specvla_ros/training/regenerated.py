@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from specvla_ros.errors import DataError
 from specvla_ros.policy import ACTION_LENGTH
@@ -189,7 +189,7 @@ def is_held_out(episode: int) -> bool:
 def fingerprint(target: OpenVLA) -> str:
     """A hash of some of the target's weights, the same on every device and in every dtype that holds bfloat16."""
     layer = target.language_model.model.layers[-1]
-    assert isinstance(layer, DecoderLayer)
+    assert isinstance(layer, DecoderLayer) and isinstance(layer.mlp.down_proj, nn.Linear)
     digest = hashlib.sha256()
     for weight in (target.projector.fc3.weight, layer.self_attn.q_proj.weight, layer.mlp.down_proj.weight):
         digest.update(weight.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy().tobytes())

@@ -25,6 +25,7 @@ except ImportError:
     triton = None
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+LARGEST_FLOAT8 = torch.finfo(torch.float8_e4m3fn).max
 
 
 def usable(x: Tensor) -> bool:
@@ -115,6 +116,16 @@ def rotate_and_store(
         num_warps=1,
     )
     return queries.transpose(0, 1)
+
+
+def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(n, width) to 8-bit floats and (n, 1) scales: see `specvla_ros.vla.float8.quantise_rows`."""
+    count, width = x.shape
+    values = torch.empty(count, width, dtype=torch.float8_e4m3fn, device=x.device)
+    scale = torch.empty(count, 1, dtype=torch.float32, device=x.device)
+    block = triton.next_power_of_2(width)
+    triton_code.quantise_rows[(count,)](x, values, scale, width, LARGEST_FLOAT8, BLOCK=block, num_warps=8)
+    return values, scale
 
 
 def gate(gate_up: Tensor) -> Tensor:

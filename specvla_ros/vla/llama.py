@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -11,8 +13,11 @@ from torch.nn import functional as F
 from specvla_ros.vla import kernels
 from specvla_ros.vla.cache import KeyValueCache
 from specvla_ros.vla.config import LlamaConfig
+from specvla_ros.vla.float8 import Float8Linear
 
 M = TypeVar("M", bound=nn.Module)
+Product = Callable[[Tensor], Tensor]
+"""(n, in) to (n, out)."""
 
 
 class RMSNorm(nn.Module):
@@ -69,10 +74,10 @@ class Attention(nn.Module):
     """Self-attention over the cache.
 
     Attributes:
-        qkv: (3 * width, width) the weights of the first three projections in one piece, after `fuse`.
+        qkv: the first three projections as one product, after `fuse`.
     """
 
-    qkv: Tensor | None
+    qkv: Product | None
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
@@ -81,12 +86,18 @@ class Attention(nn.Module):
         self.q_proj = nn.Linear(width, width, bias=False)
         self.k_proj = nn.Linear(width, width, bias=False)
         self.v_proj = nn.Linear(width, width, bias=False)
-        self.o_proj = nn.Linear(width, width, bias=False)
-        self.register_buffer("qkv", None, persistent=False)
+        self.o_proj: nn.Linear | Float8Linear = nn.Linear(width, width, bias=False)
+        self.qkv = None
 
     def fuse(self) -> None:
         """Queries, keys and values by one product from now on; the parameters stay, as parts of the one piece."""
-        self.qkv = _in_one_piece(self.q_proj, self.k_proj, self.v_proj)
+        self.qkv = partial(F.linear, weight=_in_one_piece(self.q_proj, self.k_proj, self.v_proj))
+
+    def quantise(self) -> None:
+        """8-bit floats from now on, `fuse`d; the parameters are gone."""
+        assert isinstance(self.o_proj, nn.Linear)
+        self.qkv = _quantised(self.q_proj, self.k_proj, self.v_proj)
+        self.o_proj = _quantised(self.o_proj)
 
     def forward(
         self, x: Tensor, rotation: tuple[Tensor, Tensor], cache: KeyValueCache, layer: int, mask: Tensor | None
@@ -94,7 +105,7 @@ class Attention(nn.Module):
         if self.qkv is None:
             projected = torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], dim=1)
         else:
-            projected = F.linear(x, self.qkv)
+            projected = self.qkv(x)
         window = cache.length + len(x) if mask is None else mask.shape[1]
         cache.require_room(window)
         if kernels.usable(x):
@@ -123,6 +134,25 @@ def fuse_projections(module: M) -> M:
     return module
 
 
+def quantise_projections(module: M, device: torch.device) -> M:
+    """`quantise` throughout a model whose weights are loaded, part by part as they are moved to the device.
+
+    A GPU then never has to hold the weights as they were.
+    """
+    for part in module.modules():
+        if isinstance(part, (Attention, Mlp)):
+            part.to(device).quantise()
+    return module.to(device)
+
+
+def _quantised(*projections: nn.Linear) -> Float8Linear:
+    """One product with the weights of several; these give theirs up, so that nothing is held twice."""
+    together = Float8Linear(torch.cat([projection.weight.detach() for projection in projections]))
+    for projection in projections:
+        projection.weight = nn.Parameter(torch.empty(0), requires_grad=False)
+    return together
+
+
 def _in_one_piece(*projections: nn.Linear) -> Tensor:
     """The weights below each other; the projections' own become parts of that piece, so that nothing is held twice."""
     piece = torch.cat([projection.weight.detach() for projection in projections])
@@ -136,27 +166,33 @@ class Mlp(nn.Module):
     """Gated SiLU feed-forward.
 
     Attributes:
-        gate_up: (2 * inner width, width) the weights of the first two projections in one piece, after `fuse`.
+        gate_up: the first two projections as one product, after `fuse`.
     """
 
-    gate_up: Tensor | None
+    gate_up: Product | None
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
-        self.register_buffer("gate_up", None, persistent=False)
+        self.down_proj: nn.Linear | Float8Linear = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_up = None
 
     def fuse(self) -> None:
         """Gate and up by one product from now on; the parameters stay, as parts of the one piece."""
-        self.gate_up = _in_one_piece(self.gate_proj, self.up_proj)
+        self.gate_up = partial(F.linear, weight=_in_one_piece(self.gate_proj, self.up_proj))
+
+    def quantise(self) -> None:
+        """8-bit floats from now on, `fuse`d; the parameters are gone."""
+        assert isinstance(self.down_proj, nn.Linear)
+        self.gate_up = _quantised(self.gate_proj, self.up_proj)
+        self.down_proj = _quantised(self.down_proj)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.gate_up is None:
             gate, up = self.gate_proj(x), self.up_proj(x)
         else:
-            gate_up = F.linear(x, self.gate_up)
+            gate_up = self.gate_up(x)
             if kernels.usable(x):
                 return self.down_proj(kernels.gate(gate_up))
             gate, up = gate_up.chunk(2, dim=-1)

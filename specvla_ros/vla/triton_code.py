@@ -107,3 +107,17 @@ def gate(gate_up, gated, width, BLOCK: tl.constexpr):
     opened = (value / (1.0 + tl.exp(-value))).to(opened.dtype).to(tl.float32)
     up = tl.load(start + width, mask=inside, other=0.0).to(tl.float32)
     tl.store(gated + row * width + column, opened * up, mask=inside)
+
+
+@triton.jit
+def quantise_rows(x, values, scale, width, largest_value, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
+    inside = column < width
+    value = tl.load(x + row * width + column, mask=inside, other=0.0).to(tl.float32)
+    largest = tl.max(tl.abs(value))
+    factor = tl.where(largest == 0.0, 1.0, largest / largest_value)
+    quantised = tl.minimum(tl.maximum(value / factor, -largest_value), largest_value)
+    tl.store(values + row * width + column, quantised.to(values.dtype.element_ty), mask=inside)
+    # A row with a NaN becomes NaN by its scale, so that an action that is not finite is still found out.
+    is_broken = tl.max((value != value).to(tl.int32)) > 0
+    tl.store(scale + row, tl.where(is_broken, float("nan"), factor))

@@ -57,9 +57,15 @@ def test_fused_projections_change_no_feature_no_parameter_and_need_no_second_cop
     for layer in target.language_model.model.layers:
         attention, mlp = layer.self_attn, layer.mlp
         for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
-            assert projection.weight.untyped_storage().data_ptr() == attention.qkv.untyped_storage().data_ptr()
+            assert (
+                projection.weight.untyped_storage().data_ptr()
+                == attention.qkv.keywords["weight"].untyped_storage().data_ptr()
+            )
         for projection in (mlp.gate_proj, mlp.up_proj):
-            assert projection.weight.untyped_storage().data_ptr() == mlp.gate_up.untyped_storage().data_ptr()
+            assert (
+                projection.weight.untyped_storage().data_ptr()
+                == mlp.gate_up.keywords["weight"].untyped_storage().data_ptr()
+            )
 
 
 @torch.inference_mode()
