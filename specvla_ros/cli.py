@@ -217,6 +217,10 @@ def bench(
             show_default=False,
         ),
     ] = None,
+    save_frames: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Keep the images as .npz, for a machine without LIBERO.", show_default=False),
+    ] = None,
     count: Annotated[int, typer.Option(min=2, help="Images, at most.")] = 100,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -243,6 +247,7 @@ def bench(
         drafts=tuple(draft or ()),
         imposed=tuple(imposed or ()),
         frames=frames,
+        save_frames=save_frames,
         count=count,
         device=device,
         dtype=dtype,

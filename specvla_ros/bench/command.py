@@ -12,7 +12,7 @@ from rich.console import Console
 
 from specvla_ros.bench.conditions import conditions
 from specvla_ros.bench.entrants import Entrant, Observed, entrants, facts, load_plain
-from specvla_ros.bench.frames import Frames, read_frames, render_frames
+from specvla_ros.bench.frames import Frames, read_frames, render_frames, write_frames
 from specvla_ros.bench.options import BenchOptions
 from specvla_ros.bench.plot import phases_svg
 from specvla_ros.bench.rates import measure_rates
@@ -39,6 +39,8 @@ def run_bench(options: BenchOptions, console: Console) -> dict[str, Any]:
     plain = load_plain(options)
     recorded = read_frames(options.frames, options.count) if options.frames else None
     frames = recorded or render_frames(plain, options.count, options.fast_rendering)
+    if options.save_frames:
+        write_frames(frames, options.save_frames)
     target = plain.decoder.target
     meter = WorkMeter(target)
     field = entrants(options, plain, meter, frames)

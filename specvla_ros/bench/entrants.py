@@ -250,7 +250,7 @@ def _distributions(source: str, draft: str) -> Iterator[tuple[str, Distribution]
         found = measured(Path(source))
         own = {name: lengths for name, lengths in found.items() if name.startswith(f"{draft},")}
         for name, distribution in (own or found).items():
-            yield f"as {name} in {source}", distribution
+            yield f"as {name} in {Path(source).parent.name}", distribution
         return
     for row in PUBLISHED:
         if row.origin == PUBLISHED_BY_ITS_AUTHORS and row.accept_length:

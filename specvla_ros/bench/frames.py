@@ -54,6 +54,20 @@ def read_frames(path: Path, count: int) -> Frames:
     return Frames(images[:count], instruction, f"recorded: {path.name}")
 
 
+def write_frames(frames: Frames, path: Path) -> None:
+    """What `read_frames` reads, for a machine without LIBERO.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            np.savez_compressed(file, images=np.stack(frames.images), instruction=np.array(frames.instruction))
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror}") from error
+
+
 def render_frames(policy: Policy, count: int, fast_rendering: bool) -> Frames:
     """An episode that the policy drives; noise where LIBERO is not installed or cannot render."""
     try:

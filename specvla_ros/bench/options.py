@@ -28,6 +28,7 @@ class BenchOptions:
             that need no weights for a checkpoint, `eagle` for a size.
         imposed: PAPER, or files that the benchmark wrote: rows whose accepted lengths are drawn from there.
         frames: recorded images (see `specvla_ros.bench.frames`); None: of an episode rendered on the spot.
+        save_frames: where the images are kept for another machine; None: nowhere.
         count: images, at most.
         threads: of torch on the CPU; 0 leaves torch's own choice.
         fast_rendering: of the episode rendered on the spot.
@@ -41,6 +42,7 @@ class BenchOptions:
     drafts: tuple[str, ...] = ()
     imposed: tuple[str, ...] = ()
     frames: Path | None = None
+    save_frames: Path | None = None
     count: int = 100
     device: str = "auto"
     dtype: str = "auto"

@@ -24,9 +24,21 @@ VISION, PREFILL, DRAFT, VERIFY = "vision", "prefill", "draft", "verify"
 PASSES = {VISION: TEAL, PREFILL: BLUE, DRAFT: ORANGE, VERIFY: VIOLET}
 PRODUCTS, REST = "matrix products and attention", "everything else"
 OPERATIONS = {PRODUCTS: INK, REST: MUTED}
-PRODUCT_NAMES = ("mm", "conv", "gemm", "dot_product", "attention", "cutlass", "xmma", "flash")
+PRODUCT_NAMES = (
+    "mm",
+    "conv",
+    "gemm",
+    "dot_product",
+    "attention",
+    "cutlass",
+    "xmma",
+    "flash",
+    "nvjet",
+    "splitk",
+    "sdpa",
+)
 MARK = "specvla: "
-JOINED = 0.02
+JOINED = {"cpu": 0.02, "cuda": 0.004}
 """Milliseconds between two operations of a kind up to which they are drawn as one."""
 
 
@@ -71,7 +83,8 @@ def record_timeline(row: str, policy: OpenVLAPolicy, images: Sequence[RGB], inst
     device = DeviceType.CUDA if on_gpu else DeviceType.CPU
     done = [event for event in events if event.device_type == device and not event.name.startswith(MARK)]
     operations = [_span(event, begun, kind) for event in done if (kind := _kind(event))]
-    return Timeline(row, tuple(span for span in passes if span.name in PASSES), tuple(_join(operations)))
+    joined = _join(operations, JOINED["cuda" if on_gpu else "cpu"])
+    return Timeline(row, tuple(span for span in passes if span.name in PASSES), tuple(joined))
 
 
 def timelines_svg(timelines: Sequence[Timeline]) -> str:
@@ -142,12 +155,12 @@ def _is_inside_product(event: Any) -> bool:
     return parent is not None and (_is_product(parent) or _is_inside_product(parent))
 
 
-def _join(spans: Sequence[Span]) -> Iterator[Span]:
-    """Neighbours of a kind as one."""
+def _join(spans: Sequence[Span], gap: float) -> Iterator[Span]:
+    """Neighbours of a kind as one, where no more than `gap` milliseconds lie between them."""
     for name in OPERATIONS:
         current: Span | None = None
         for span in sorted((span for span in spans if span.name == name), key=lambda span: span.start):
-            if current is not None and span.start - current.end < JOINED:
+            if current is not None and span.start - current.end < gap:
                 current = Span(name, current.start, max(current.end, span.end))
                 continue
             if current is not None:

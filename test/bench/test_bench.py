@@ -44,6 +44,27 @@ def report(frames: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     return {**run_bench(options, Console(quiet=True)), "output": options.output}
 
 
+def test_images_are_kept_for_a_machine_without_a_simulator(frames: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "new" / "frames.npz"
+    options = BenchOptions(size="tiny", frames=frames, save_frames=kept, device="cpu", output=tmp_path)
+    run_bench(options, Console(quiet=True))
+    one, other = read_frames(frames, 9), read_frames(kept, 9)
+    assert np.array_equal(one.images, other.images) and one.instruction == other.instruction
+
+
+def test_other_weights_are_a_row_of_their_own(frames: Path, tmp_path: Path) -> None:
+    options = BenchOptions(frames=frames, drafts=("hold",), weights=("float8",), device="cpu", output=tmp_path)
+    rows = {row["name"]: row for row in run_bench(options, Console(quiet=True))["rows"]}
+    quantised, greedy = rows["greedy, float8 weights"], rows["greedy"]
+    assert 0 < quantised["moved"] < greedy["moved"] and quantised["forwards"] == 7
+    assert 0 <= quantised["same_actions"] <= 1 and quantised["bins_off"] < 20
+
+
+def test_weights_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="weights int3: expected float8"):
+        BenchOptions(weights=("int3",))
+
+
 def test_rows_are_transformers_greedy_and_each_threshold_of_each_draft(report: dict[str, Any]) -> None:
     measured = [row["name"] for row in report["rows"] if row["kind"] == "measured"]
     assert measured == [
@@ -142,7 +163,7 @@ def test_random_weights_take_the_lengths_that_another_run_measured(report: dict[
     found = {row["name"]: row["tokens_per_forward"] for row in rows[2:]}
     measured = {row["name"]: row for row in report["rows"]}
     for threshold in ("strict", "r = 3", "r = 9", "r = 15"):
-        name = f"hold+eagle, imposed as hold, {threshold} in {source}"
+        name = f"hold+eagle, imposed as hold, {threshold} in {source.parent.name}"
         assert found[name] == pytest.approx(measured[f"hold, {threshold}"]["tokens_per_forward"])
 
 
