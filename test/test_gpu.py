@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 
 import numpy as np
@@ -130,8 +131,8 @@ def test_the_released_model_with_draft_and_graphs_stays_under_18_gb() -> None:
     device = torch.device("cuda")
     if torch.cuda.mem_get_info()[0] < 24e9:
         pytest.skip("needs a GPU with 24 GB free")
+    gc.collect()
     torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_reserved()
     target = random_target(SIZES["7b"], torch.bfloat16, device)
     graphs = Graphs()

@@ -24,6 +24,8 @@ from specvla_ros.errors import ConfigurationError
 from specvla_ros.runtime import OpenVLAPolicy
 
 JSON_FILE, MARKDOWN_FILE, PLOT_FILE, TIMELINE_FILE = "bench.json", "bench.md", "bench.svg", "timeline.svg"
+WORTH_COUNTING = 1e9
+"""Bytes of weights; torch takes the GPU's memory in pieces that are large beside a small model."""
 TIMELINE_IMAGES = 4
 """Of which the last one's action is drawn."""
 
@@ -80,8 +82,10 @@ def _timelines(field: Sequence[Entrant], frames: Frames) -> list[Timeline]:
 
 
 def _memory(plain: OpenVLAPolicy, field: Sequence[Entrant]) -> dict[str, int]:
-    """Bytes on the GPU of the weights, and of these with what the first row of each draft adds."""
+    """Bytes on the GPU of the weights, and of these with what the first row of each draft adds; of a large model."""
     weights = sum(parameter.nbytes for parameter in plain.decoder.target.parameters())
+    if weights < WORTH_COUNTING:
+        return {}
     first = {(row.draft, row.weights): row for row in reversed(field) if row.memory}
     return {"weights": weights} | {
         f"weights, cache and graphs of {row.name}": row.memory + (weights if row.weights == "full" else 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,10 @@ PROMPT_BUCKETS = (288, 320, 352)
 make 20 to 40."""
 WARM_UPS = 2
 """Runs before a recording: libraries choose and load their kernels then."""
+
+
+_one_at_a_time = threading.RLock()
+"""Graphs of one process share cuBLAS' scratch memory: the warm-up of one would overwrite what another computes."""
 
 
 class Runner(Protocol):
@@ -70,15 +76,20 @@ class Graphs:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Work whose key is new is recorded meanwhile."""
-        self._is_recording = True
-        try:
-            yield
-        finally:
-            self._is_recording = False
+        """Work whose key is new is recorded meanwhile; other threads wait with theirs until it is over."""
+        with _one_at_a_time, _nothing_is_collected():
+            self._is_recording = True
+            try:
+                yield
+            finally:
+                self._is_recording = False
 
     def run(self, key: Hashable, work: Work, *inputs: Tensor) -> tuple[Tensor, ...]:
         """See `Runner`."""
+        with _one_at_a_time:
+            return self._run(key, work, inputs)
+
+    def _run(self, key: Hashable, work: Work, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         recording = self._recordings.get(key)
         if recording is None and not self._is_recording:
             self.misses += 1
@@ -93,6 +104,19 @@ class Graphs:
         outputs, compute = self._record(lambda: work(*(one.place for one in held)))
         self._outputs.update(map(id, outputs))
         return Recording(held, outputs, compute)
+
+
+@contextmanager
+def _nothing_is_collected() -> Iterator[None]:
+    """Python's collector might free an old policy's GPU memory in the middle of a recording, which would spoil it."""
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +177,7 @@ class CudaRecorder:
                 work()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        # Other threads may use the GPU meanwhile: a policy goes on deciding while another draft's graphs are recorded.
+        # Other threads may copy to and from the GPU meanwhile.
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             outputs = work()
         return outputs, graph.replay

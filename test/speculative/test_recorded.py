@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
+
 import pytest
 import torch
 from models import greedy_tokens, random_head, random_inputs, random_target
@@ -15,9 +19,10 @@ from specvla_ros.speculative.eagle import EagleDrafter
 from specvla_ros.speculative.history import HoldDrafter, LinearDrafter
 from specvla_ros.speculative.merged import MergedDrafter
 from specvla_ros.speculative.plain import NoDrafter
-from specvla_ros.vla.graphs import Graphs
+from specvla_ros.vla.graphs import Graphs, Recorder
 from specvla_ros.vla.model import OpenVLA
 
+OutputsOf = Callable[[], tuple[torch.Tensor, ...]]
 CAPACITY, BUCKETS = 300, (264, 280)
 STRICT, RELAXED = expand_thresholds(0), expand_thresholds([255] * 7)
 SCENES = ((0, 6), (0, 6), (1, 20), (1, 20), (2, 6), (0, 24), (0, 8))
@@ -37,8 +42,8 @@ def build(name: str, target: OpenVLA) -> Drafter:
     return drafters[name]()
 
 
-def recorded(name: str, target: OpenVLA) -> tuple[SpeculativeDecoder, Graphs]:
-    graphs = Graphs(BUCKETS, record)
+def recorded(name: str, target: OpenVLA, recorder: Recorder = record) -> tuple[SpeculativeDecoder, Graphs]:
+    graphs = Graphs(BUCKETS, recorder)
     decoder = SpeculativeDecoder(target, build(name, target), capacity=CAPACITY, runner=graphs)
     decoder.record(graphs, lambda done, of: None)
     return decoder, graphs
@@ -109,3 +114,43 @@ def test_recording_tells_how_far_it_is_and_leaves_no_history() -> None:
     decoder.record(graphs, lambda done, of: told.append((done, of)))
     assert told == [(step, 24) for step in range(1, 25)]
     assert decoder.decode(*random_inputs(0), STRICT)[1].accepted == (0,) * 6
+
+
+def test_no_work_runs_while_another_thread_records() -> None:
+    """Graphs share scratch memory."""
+    replays: list[str] = []
+    during: list[int] = []
+
+    def noted(work: OutputsOf) -> tuple[tuple[torch.Tensor, ...], Callable[[], None]]:
+        outputs, compute = record(work)
+
+        def compute_and_note() -> None:
+            replays.append("")
+            compute()
+
+        return outputs, compute_and_note
+
+    def slow(work: OutputsOf) -> tuple[tuple[torch.Tensor, ...], Callable[[], None]]:
+        before = len(replays)
+        time.sleep(0.01)
+        during.append(len(replays) - before)
+        return record(work)
+
+    target = random_target(11)
+    decoder, _ = recorded("hold", target, noted)
+    ids, pixels = random_inputs(2)
+    stop, seen = threading.Event(), list[list[int]]()
+
+    def decode() -> None:
+        while not stop.is_set():
+            seen.append(list(decoder.decode(ids, pixels, STRICT)[0]))
+
+    thread = threading.Thread(target=decode)
+    thread.start()
+    while not seen:
+        time.sleep(0.01)
+    recorded("none", target, slow)
+    stop.set()
+    thread.join()
+    assert len(during) > 10 and not any(during)
+    assert all(tokens == greedy_tokens(target, ids, pixels) for tokens in seen)

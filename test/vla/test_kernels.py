@@ -50,7 +50,7 @@ def test_layer_norms_are_torchs(rows: int, heads: int, head_size: int, dtype: to
     x, change = drawn(1, rows, width, dtype=dtype), drawn(1, rows + 1, width, dtype=dtype)[:, :rows].contiguous()
     weight, bias, scale = drawn(3, width, dtype=dtype)
     total, normed = kernels.add_layer_norm(x, change, scale if scaled else None, weight, bias, EPS)
-    assert torch.equal(total, x + (change * scale if scaled else change))
+    assert_same(total, x + (change * scale if scaled else change))
     assert_same(normed, F.layer_norm(total, (width,), weight, bias, EPS))
 
 
