@@ -12,6 +12,7 @@ from typing import Any
 from specvla_ros.evaluation.latency import LOCKSTEP
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.sweep import combinations, threshold_text
+from specvla_ros.policy import PLAIN
 from specvla_ros.report.films import film_path
 from specvla_ros.report.runs import Run
 from specvla_ros.shipped import NAME
@@ -22,17 +23,43 @@ TASKS = {"libero_90": 90}
 
 
 def commands(folder: Path, runs: Sequence[Run], speeds: Mapping[Path, dict[str, Any]]) -> list[str]:
-    """What makes these evaluations, or goes on with them; a sweep is one command."""
-    timed = {place: int(speed["frames"]) for place, speed in speeds.items()}
+    """What makes these evaluations, or goes on with them; a sweep is one command, and so is a measurement of speed."""
+    timed = dict(speeds)
     alike: dict[EvaluationOptions, list[Run]] = {}
     for run in runs:
         common = replace(run.options, draft="none", threshold=0, latency=LOCKSTEP, output=folder)
         alike.setdefault(common, []).append(run)
-    return [
+    lines = [
         _command(common if len(sweep) > 1 else sweep[0].options, sweep, timed)
         for common, group in alike.items()
         for sweep in _sweeps(common, group)
     ]
+    return lines + [line for place in list(timed) if (line := _speed_command(place, runs, timed))]
+
+
+def _speed_command(place: Path, runs: Sequence[Run], timed: dict[Path, dict[str, Any]]) -> str:
+    """For a measurement of what no sweep has all of; its evaluations are there, so that they take no time again."""
+    wanted = _timed_conditions(timed[place])
+    measured = [run for run in runs if not run.realtime and run.folder.parent == place and _conditions([run]) <= wanted]
+    if not measured or _conditions(measured) != wanted:
+        return ""
+    trials = min(run.options.trials for run in measured)
+    return _command(replace(measured[0].options, output=place, trials=trials), measured, timed)
+
+
+def _timed_conditions(speed: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Draft and threshold of each row; plain greedy decoding, which is always timed, apart."""
+    rows = [row for row in speed["rows"] if row["draft"] != PLAIN]
+    return {(row["draft"], threshold_text(_as_option(row["threshold"]))) for row in rows}
+
+
+def _conditions(runs: Sequence[Run]) -> set[tuple[str, str]]:
+    return {(run.options.draft, threshold_text(run.options.threshold)) for run in runs if run.options.draft != PLAIN}
+
+
+def _as_option(threshold: int | list[int]) -> int | tuple[int, ...]:
+    """JSON has no tuples."""
+    return threshold if isinstance(threshold, int) else tuple(threshold)
 
 
 def _sweeps(common: EvaluationOptions, runs: Sequence[Run]) -> list[Sequence[Run]]:
@@ -53,7 +80,7 @@ def _swept(runs: Sequence[Run]) -> dict[str, list[Any]]:
     return {name: list(dict.fromkeys(getattr(run.options, name) for run in runs)) for name in SWEPT}
 
 
-def _command(options: EvaluationOptions, runs: Sequence[Run], timed: dict[Path, int]) -> str:
+def _command(options: EvaluationOptions, runs: Sequence[Run], timed: dict[Path, dict[str, Any]]) -> str:
     words, swept = base_words(options), _swept(runs)
     if options.tasks != tuple(range(TASKS.get(options.suite, 10))):
         words += [word for task in options.tasks for word in ("--task", str(task))]
@@ -70,9 +97,9 @@ def _command(options: EvaluationOptions, runs: Sequence[Run], timed: dict[Path, 
         words.append("--ros")
     if filmed := [one.episode for run in runs for one in run.episodes if film_path(run.folder, one).is_file()]:
         words += ["--videos", str(1 + max(filmed))]
-    # Once: several sweeps may have gone into one folder, and the measurement is its last.
-    if options.output in timed and not runs[0].realtime:
-        words += ["--speed", str(timed.pop(options.output))]
+    speed = timed.get(options.output)
+    if speed and not runs[0].realtime and _timed_conditions(speed) == _conditions(runs):
+        words += ["--speed", str(timed.pop(options.output)["frames"])]
     return shlex.join([*words, "--output", short_path(options.output)])
 
 

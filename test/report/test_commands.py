@@ -46,9 +46,32 @@ def test_a_sweep_is_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     write_run(tmp_path / "none_r0", every)
     for threshold in (0, 9):
         write_run(tmp_path / f"hold_r{threshold}", every, draft="hold", threshold=threshold)
-    (line,) = commands(tmp_path, read_runs(tmp_path), {tmp_path: {"frames": 50}})
+    speed = {"frames": 50, "rows": timed(("none", 0), ("hold", 0), ("hold", 9))}
+    (line,) = commands(tmp_path, read_runs(tmp_path), {tmp_path: speed})
     assert "--task" not in line and "--latency" not in line and "--speed 50" in line
     check(tmp_path, [line], monkeypatch)
+
+
+def timed(*conditions: tuple[str, int]) -> list[dict[str, Any]]:
+    return [{"draft": draft, "threshold": threshold} for draft, threshold in conditions]
+
+
+def test_speed_measured_over_two_sweeps_is_a_command_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for threshold, states in {0: 4, 9: 4, 3: 2}.items():
+        write_run(
+            tmp_path / f"hold_r{threshold}",
+            [episode(task, state) for task in range(10) for state in range(states)],
+            draft="hold",
+            threshold=threshold,
+        )
+    speed = {"frames": 50, "rows": timed(("none", 0), ("hold", 0), ("hold", 3), ("hold", 9))}
+    *sweeps, last = commands(tmp_path, read_runs(tmp_path), {tmp_path: speed})
+    assert len(sweeps) == 2 and not any("--speed" in line for line in sweeps)
+    assert "--speed 50" in last and "--trials 2" in last
+    assert set(run([last], monkeypatch)) == {tmp_path / f"hold_r{threshold}" for threshold in (0, 3, 9)}
+    check(tmp_path, sweeps, monkeypatch)
 
 
 def test_what_was_no_sweep_is_a_command_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
