@@ -42,6 +42,7 @@ def examine() -> list[Finding]:
         _messages(),
         _torch(),
         _gpu(),
+        _triton(),
         _memory(),
         _package("transformers", "transformers", "pip install transformers", required=True),
         _package("rclpy", "rclpy", "source a ROS 2 installation, or: pip install 'specvla_ros[ros]'", required=True),
@@ -111,6 +112,23 @@ def _gpu() -> Finding:
     except (ImportError, RuntimeError) as error:
         return Finding("GPU", False, str(error), advice)
     return Finding("GPU", False, "torch sees none", advice)
+
+
+def _triton() -> Finding:
+    """Whether the kernels for a GPU compile and run."""
+    name, advice = "Triton", "on a GPU torch's own operations take its place, more slowly: pip install triton, and gcc"
+    try:
+        import torch
+
+        from specvla_ros.vla import kernels
+
+        if not torch.cuda.is_available():
+            return Finding(name, True, "not needed without a GPU")
+        with torch.inference_mode():
+            works = kernels.usable(torch.ones(1, 16, device="cuda"))
+    except (ImportError, RuntimeError) as error:
+        return Finding(name, False, str(error), advice)
+    return Finding(name, works, "its kernels work" if works else "its kernels do not work here", advice)
 
 
 def _memory() -> Finding:

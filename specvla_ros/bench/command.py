@@ -21,6 +21,7 @@ from specvla_ros.bench.tables import cost_on_screen, cost_table, notes, phase_ta
 from specvla_ros.bench.timeline import Timeline, record_timeline, timelines_svg
 from specvla_ros.bench.work import WorkMeter
 from specvla_ros.errors import ConfigurationError
+from specvla_ros.progress import pieces_bar
 from specvla_ros.runtime import OpenVLAPolicy
 
 JSON_FILE, MARKDOWN_FILE, PLOT_FILE, TIMELINE_FILE = "bench.json", "bench.md", "bench.svg", "timeline.svg"
@@ -45,9 +46,19 @@ def run_bench(options: BenchOptions, console: Console) -> dict[str, Any]:
         write_frames(frames, options.save_frames)
     target = plain.decoder.target
     meter = WorkMeter(target)
-    field = entrants(options, plain, meter, frames)
-    rates = measure_rates(target.device, target.dtype)
-    rows = measure(field, frames.images, frames.instruction, rates, ahead=options.ahead)
+    with console.status("preparing the rows"):
+        field = entrants(options, plain, meter, frames)
+        rates = measure_rates(target.device, target.dtype)
+    with pieces_bar(console) as bar:
+        images = bar.add_task("images decoded in turn", total=len(frames.images))
+        rows = measure(
+            field,
+            frames.images,
+            frames.instruction,
+            rates,
+            ahead=options.ahead,
+            advance=lambda: bar.advance(images),
+        )
     timelines = _timelines(field, frames)
     report = {
         "command": options.command(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -91,16 +91,22 @@ class Row:
 
 
 def measure(
-    rows: Sequence[Entrant], images: Sequence[RGB], instruction: str, rates: Rates, *, ahead: bool = False
+    rows: Sequence[Entrant],
+    images: Sequence[RGB],
+    instruction: str,
+    rates: Rates,
+    *,
+    ahead: bool,
+    advance: Callable[[], None],
 ) -> list[Row]:
     """Decode every image with every entrant, in turn.
 
     Args:
         rows: plain greedy decoding first.
-        ahead: see `measure_speed`.
+        ahead, advance: see `measure_speed`.
     """
     running = {row.name: row.policy for row in rows if isinstance(row.policy, Observed)}
-    measured = measure_speed(list(running.values()), images, instruction, ahead=ahead)
+    measured = measure_speed(list(running.values()), images, instruction, ahead=ahead, advance=advance)
     speeds = dict(zip(running, measured, strict=True))
     greedy = running[GREEDY]
     return [

@@ -5,7 +5,7 @@ What else a machine does meanwhile, and how warm it is, then hits all of them al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +50,12 @@ def record_frames(policy: Policy, environment: Environment, task: Task, count: i
 
 
 def measure_speed(
-    policies: Sequence[Policy], images: Sequence[RGB], instruction: str, *, ahead: bool = False
+    policies: Sequence[Policy],
+    images: Sequence[RGB],
+    instruction: str,
+    *,
+    ahead: bool = False,
+    advance: Callable[[], None] = lambda: None,
 ) -> list[Speed]:
     """Time every policy on every image.
 
@@ -60,6 +65,7 @@ def measure_speed(
         policies: the baseline first: plain greedy decoding with the same weights, kernels and cache.
         images: of an episode in its order, because drafts look at the last actions; at least one.
         ahead: the next image is there before the action is decided, as from a camera that is faster than the policy.
+        advance: called after each image.
 
     Returns:
         A row for each policy, the baseline's own with a speed-up of 1.
@@ -75,6 +81,7 @@ def measure_speed(
             if ahead and isinstance(policy, LooksAhead) and frame + 1 < len(images):
                 policy.look(images[frame + 1])
             milliseconds[index, frame] = policy.act(image, instruction).stats.milliseconds["total"]
+        advance()
     return [_speed(times, milliseconds[0]) for times in milliseconds]
 
 

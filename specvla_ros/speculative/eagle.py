@@ -104,7 +104,7 @@ class EagleDrafter:
         """The next action starts from its own prefill."""
 
     def reset(self) -> None:
-        """Nothing is kept between actions; but see `SpeculativeDecoder` about numbers that are none."""
+        """Nothing is kept between actions, but a NaN left in the cache would count even where nothing attends to it."""
         self._cache.clear()
 
     def _grow(self, prefix: Prefix, levels: int) -> tuple[Tensor, ...]:

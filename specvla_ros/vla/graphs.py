@@ -22,7 +22,6 @@ make 20 to 40."""
 WARM_UPS = 2
 """Runs before a recording: libraries choose and load their kernels then."""
 
-
 _one_at_a_time = threading.RLock()
 """Graphs of one process share cuBLAS' scratch memory: the warm-up of one would overwrite what another computes."""
 

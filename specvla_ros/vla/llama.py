@@ -139,7 +139,7 @@ def quantise_projections(module: M, device: torch.device) -> M:
 
     A GPU then never has to hold the weights as they were.
     """
-    for part in module.modules():
+    for part in list(module.modules()):
         if isinstance(part, (Attention, Mlp)):
             part.to(device).quantise()
     return module.to(device)
