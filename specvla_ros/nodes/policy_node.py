@@ -207,8 +207,8 @@ class PolicyNode(LoadedNode[Arrival]):
             settings = Settings.from_values(values)
             if values["draft"] != self._values["draft"] and self.worker is not None:
                 self._change_draft(values)
-        except SpecVLAError as error:
-            return SetParametersResult(successful=False, reason=str(error))
+        except (SpecVLAError, RuntimeError) as error:  # a GPU that is full is a RuntimeError
+            return SetParametersResult(successful=False, reason=describe(error))
         self._values = values
         self._stream.change_settings(settings)
         if "dry_run" in changed:

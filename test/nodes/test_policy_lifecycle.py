@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from peer import Peer, is_moving, policy_process, running_peer, wait_until
+from peer import Peer, is_moving, policy_process, process, running_peer, wait_until
 from rclpy.parameter import Parameter
 
 MANAGED = ("-p", "autostart:=false")
@@ -43,6 +43,24 @@ def test_a_node_that_was_deactivated_moves_again_after_its_activation(peer: Peer
         peer.moving()
         assert peer.change_state("deactivate") and peer.change_state("activate")
         peer.wait_for_listener()
+        peer.moving()
+
+
+def test_a_draft_that_a_full_gpu_cannot_take_is_refused_and_the_node_goes_on(peer: Peer) -> None:
+    full_gpu = """
+import sys
+from specvla_ros.nodes import policy_node
+def with_draft(policy, values):
+    raise RuntimeError("CUDA out of memory")
+policy_node.with_draft = with_draft
+from specvla_ros.fake_policy import FakePolicy
+policy_node.main(sys.argv, load=lambda values: FakePolicy())
+"""
+    with process(full_gpu):
+        peer.begin()
+        peer.moving()
+        refused = peer.set_parameters(draft="eagle")[0]
+        assert not refused.successful and refused.reason == "RuntimeError: CUDA out of memory"
         peer.moving()
 
 
