@@ -126,9 +126,7 @@ class OpenVLAPolicy:
 
     def with_drafter(self, drafter: Drafter, thresholds: Thresholds) -> OpenVLAPolicy:
         """Another policy on the same weights, with a draft, a cache and a history of its own."""
-        runner = Graphs() if self._graphs else Eager()
-        decoder = SpeculativeDecoder(self.decoder.target, drafter, capacity=CAPACITY, runner=runner)
-        return self.with_decoder(recorded(decoder), thresholds)
+        return self.with_decoder(new_decoder(self.decoder.target, drafter, graphs=self._graphs), thresholds)
 
     def with_decoder(self, decoder: SpeculativeDecoder, thresholds: Thresholds) -> OpenVLAPolicy:
         """Another policy that reads and acts alike, around another decoder."""
@@ -200,13 +198,20 @@ def load_policy(
     target = load_target(directory, select_dtype(dtype, torch_device), torch_device, weights)
     drafter = build_drafter(draft or "none", target, CAPACITY, tree or TreeConfig(), directory)
     graphs = graphs and torch_device.type == "cuda"
-    runner = Graphs() if graphs else Eager()
-    decoder = recorded(SpeculativeDecoder(target, drafter, capacity=CAPACITY, runner=runner), advance)
+    decoder = new_decoder(target, drafter, graphs=graphs, advance=advance)
     if preparation == "auto":
         preparation = "libero" if key.startswith("libero") else "none"
     require_preparation(preparation)
     tokenizer = PromptTokenizer(directory) if (directory / "tokenizer.json").is_file() else None
     return OpenVLAPolicy(directory, decoder, tokenizer, norm_stats, preparation, thresholds, graphs=graphs)
+
+
+def new_decoder(
+    target: OpenVLA, drafter: Drafter, *, graphs: bool, advance: Advance | None = None
+) -> SpeculativeDecoder:
+    """A decoder of a policy's size, its graphs recorded where it shall have any."""
+    runner = Graphs() if graphs else Eager()
+    return recorded(SpeculativeDecoder(target, drafter, capacity=CAPACITY, runner=runner), advance)
 
 
 def recorded(decoder: SpeculativeDecoder, advance: Advance | None = None) -> SpeculativeDecoder:

@@ -19,7 +19,7 @@ from specvla_ros.bench.rates import measure_rates
 from specvla_ros.bench.results import Row, measure
 from specvla_ros.bench.tables import cost_on_screen, cost_table, notes, phase_table, phases_on_screen
 from specvla_ros.bench.timeline import Timeline, record_timeline, timelines_svg
-from specvla_ros.bench.work import WorkMeter
+from specvla_ros.bench.work import WorkMeter, module_bytes
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.progress import pieces_bar
 from specvla_ros.runtime import OpenVLAPolicy
@@ -82,8 +82,8 @@ def run_bench(options: BenchOptions, console: Console) -> dict[str, Any]:
 
 def _timelines(field: Sequence[Entrant], frames: Frames) -> list[Timeline]:
     """Of the first row of each draft, strict where it is measured."""
-    first = {(row.draft, row.weights): row for row in reversed(field)}
-    named = [(row.name, row.policy.policy) for row in reversed(first.values()) if isinstance(row.policy, Observed)]
+    first = _first_of_each(field)
+    named = [(row.name, row.policy.policy) for row in first if isinstance(row.policy, Observed)]
     images = frames.images[:TIMELINE_IMAGES]
     return [
         record_timeline(name, policy, images, frames.instruction)
@@ -94,14 +94,19 @@ def _timelines(field: Sequence[Entrant], frames: Frames) -> list[Timeline]:
 
 def _memory(plain: OpenVLAPolicy, field: Sequence[Entrant]) -> dict[str, int]:
     """Bytes on the GPU of the weights, and of these with what the first row of each draft adds; of a large model."""
-    weights = sum(parameter.nbytes for parameter in plain.decoder.target.parameters())
+    weights = module_bytes(plain.decoder.target)
     if weights < WORTH_COUNTING:
         return {}
-    first = {(row.draft, row.weights): row for row in reversed(field) if row.memory}
     return {"weights": weights} | {
         f"weights, cache and graphs of {row.name}": row.memory + (weights if row.weights == "full" else 0)
-        for row in reversed(first.values())
+        for row in _first_of_each([row for row in field if row.memory])
     }
+
+
+def _first_of_each(field: Sequence[Entrant]) -> list[Entrant]:
+    """Of each draft, and of each kind of weights."""
+    first = {(row.draft, row.weights): row for row in reversed(field)}
+    return list(reversed(first.values()))
 
 
 def _title(report: Mapping[str, Any]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from specvla_ros.bench.distribution import Distribution, geometric, measured, spread
+from specvla_ros.bench.distribution import Distribution, Rounds, geometric, measured, spread
 from specvla_ros.bench.frames import Frames
 from specvla_ros.bench.imposed import ImposedDecoder
 from specvla_ros.bench.options import PAPER, THRESHOLDS, BenchOptions
@@ -161,14 +162,14 @@ class _Field:
 
     def greedy(self) -> Entrant:
         """The row that all others are compared with."""
-        before = self._memory()
-        policy = self._policy(SpeculativeDecoder(self._target, NoDrafter(), capacity=CAPACITY, runner=self._runner()))
-        return Entrant(GREEDY, MEASURED, policy=policy, memory=self._memory() - before)
+        return self._entrant(GREEDY, MEASURED, lambda: self._decoder(NoDrafter()))
 
     def without_graphs(self) -> Iterator[Entrant]:
         """Where the others replay graphs, the same operation by operation."""
         if self._on_gpu:
-            yield Entrant(f"{GREEDY}, without graphs", MEASURED, policy=self._policy(self._plain.decoder))
+            # A policy of its own: what it prepares ahead is not the transformers row's to take.
+            policy = self._plain.with_decoder(self._plain.decoder, self._plain.thresholds)
+            yield Entrant(f"{GREEDY}, without graphs", MEASURED, policy=Observed(policy, self._meter))
 
     def transformers(self) -> Entrant:
         """What a user would have without this package."""
@@ -183,39 +184,47 @@ class _Field:
             before = self._memory()
             target = load_bench_target(self._options, self._target.device, kind)
             meter = WorkMeter(target)
-            runner = Graphs(self._buckets, meter.recorder(CudaRecorder())) if self._on_gpu else Eager()
-            decoder = SpeculativeDecoder(target, NoDrafter(), capacity=CAPACITY, runner=runner)
-            policy = Observed(self._plain.with_decoder(recorded(decoder), expand_thresholds(0)), meter)
+            decoder = SpeculativeDecoder(target, NoDrafter(), capacity=CAPACITY, runner=self._runner(meter))
+            policy = Observed(self._plain.with_decoder(recorded(decoder), self._plain.thresholds), meter)
             name = f"{GREEDY}, {kind} weights"
             yield Entrant(name, MEASURED, policy=policy, memory=self._memory() - before, weights=kind)
 
     def measured(self, draft: str) -> Iterator[Entrant]:
         """A draft at each threshold."""
         for threshold in THRESHOLDS:
-            before = self._memory()
-            decoder = SpeculativeDecoder(self._target, self._drafter(draft), capacity=CAPACITY, runner=self._runner())
-            policy = self._policy(decoder, threshold)
             name = f"{draft}, r = {threshold}" if threshold else f"{draft}, strict"
-            yield Entrant(name, MEASURED, draft, threshold, policy, memory=self._memory() - before)
+            yield self._entrant(name, MEASURED, lambda: self._decoder(self._drafter(draft)), draft, threshold)
 
     def imposed(self, draft: str) -> Iterator[Entrant]:
         """A draft whose accepted lengths are decided."""
         for source in self._options.distributions:
             for name, distribution in _distributions(source, draft):
-                before = self._memory()
-                decoder = ImposedDecoder(
-                    self._target,
-                    self._drafter(draft),
-                    spread(distribution, self._count),
-                    capacity=CAPACITY,
-                    runner=self._runner(),
-                )
-                policy = self._policy(decoder)
-                name = f"{draft}, imposed {name}"
-                yield Entrant(name, IMPOSED, draft, None, policy, memory=self._memory() - before)
+                actions = spread(distribution, self._count)
+                decoder = partial(self._imposed_decoder, draft, actions)
+                yield self._entrant(f"{draft}, imposed {name}", IMPOSED, decoder, draft, None)
 
-    def _runner(self) -> Runner:
-        return Graphs(self._buckets, self._meter.recorder(CudaRecorder())) if self._on_gpu else Eager()
+    def _entrant(
+        self,
+        name: str,
+        kind: str,
+        decoder: Callable[[], SpeculativeDecoder],
+        draft: str = NO_DRAFT,
+        threshold: int | None = 0,
+    ) -> Entrant:
+        """A row on the common weights, and what it adds to the GPU's memory."""
+        before = self._memory()
+        policy = self._plain.with_decoder(recorded(decoder()), expand_thresholds(threshold or 0))
+        return Entrant(name, kind, draft, threshold, Observed(policy, self._meter), memory=self._memory() - before)
+
+    def _decoder(self, drafter: Drafter) -> SpeculativeDecoder:
+        return SpeculativeDecoder(self._target, drafter, capacity=CAPACITY, runner=self._runner(self._meter))
+
+    def _imposed_decoder(self, draft: str, actions: Sequence[Rounds]) -> SpeculativeDecoder:
+        runner = self._runner(self._meter)
+        return ImposedDecoder(self._target, self._drafter(draft), actions, capacity=CAPACITY, runner=runner)
+
+    def _runner(self, meter: WorkMeter) -> Runner:
+        return Graphs(self._buckets, meter.recorder(CudaRecorder())) if self._on_gpu else Eager()
 
     def _memory(self) -> int:
         """Bytes that are in use on the GPU, graphs' memory included."""
@@ -223,10 +232,6 @@ class _Field:
             return 0
         torch.cuda.empty_cache()
         return torch.cuda.memory_reserved(self._target.device)
-
-    def _policy(self, decoder: SpeculativeDecoder, threshold: int = 0) -> Observed:
-        policy = self._plain.with_decoder(recorded(decoder), expand_thresholds(threshold))
-        return Observed(policy, self._meter)
 
     def _drafter(self, name: str) -> Drafter:
         if self._options.size:

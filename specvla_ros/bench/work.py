@@ -42,7 +42,7 @@ class WorkMeter:
         config = target.config
         self._head_bytes = ACTION_BINS * config.llama.hidden_size * target.dtype.itemsize
         vision = [target.vision_backbone, target.projector]
-        weights, size = sum(map(_weights, vision)), sum(map(_bytes, vision))
+        weights, size = sum(map(_weights, vision)), sum(map(module_bytes, vision))
         attention = 4 * PATCHES**2 * sum(tower.width * (tower.depth - 1) for tower in (config.dinov2, config.siglip))
         vision_work = Work(size, 2 * weights * PATCHES + attention)
         target.vision_backbone.register_forward_hook(lambda *_: self._add(vision_work))
@@ -81,7 +81,7 @@ class WorkMeter:
 
     def _watch(self, module: nn.Module, parts: list[nn.Module], layers: int) -> None:
         """A language model, or a draft's head: rows of embeddings first among its inputs, its cache behind them."""
-        weights, size = sum(map(_weights, parts)), sum(map(_bytes, parts))
+        weights, size = sum(map(_weights, parts)), sum(map(module_bytes, parts))
 
         def count(_: nn.Module, inputs: tuple[Tensor | KeyValueCache | None, ...], __: Tensor) -> None:
             embeddings = inputs[0]
@@ -114,7 +114,8 @@ def _weights(module: nn.Module) -> int:
     return sum(tensor.numel() for tensor in _tensors(module))
 
 
-def _bytes(module: nn.Module) -> int:
+def module_bytes(module: nn.Module) -> int:
+    """Of its weights."""
     return sum(tensor.nbytes for tensor in _tensors(module))
 
 

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.vla import kernels
+from specvla_ros.vla.kernels import FLOAT8
+from specvla_ros.vla.kernels import LARGEST_FLOAT8 as LARGEST
 
-FLOAT8 = torch.float8_e4m3fn
-LARGEST = torch.finfo(FLOAT8).max
 COMPUTE_CAPABILITY = (8, 9)
 """Of the first GPUs whose matrix units know 8-bit floats."""
 

@@ -25,7 +25,8 @@ except ImportError:
     triton = None
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
-LARGEST_FLOAT8 = torch.finfo(torch.float8_e4m3fn).max
+FLOAT8 = torch.float8_e4m3fn
+LARGEST_FLOAT8 = torch.finfo(FLOAT8).max
 
 
 def usable(x: Tensor) -> bool:
@@ -121,7 +122,7 @@ def rotate_and_store(
 def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     """(n, width) to 8-bit floats and (n, 1) scales: see `specvla_ros.vla.float8.quantise_rows`."""
     count, width = x.shape
-    values = torch.empty(count, width, dtype=torch.float8_e4m3fn, device=x.device)
+    values = torch.empty(count, width, dtype=FLOAT8, device=x.device)
     scale = torch.empty(count, 1, dtype=torch.float32, device=x.device)
     block = triton.next_power_of_2(width)
     triton_code.quantise_rows[(count,)](x, values, scale, width, LARGEST_FLOAT8, BLOCK=block, num_warps=8)
