@@ -1,8 +1,8 @@
 """Weights of 8-bit floats: half the memory of bfloat16, and half the traffic where memory is what a pass waits for.
 
-Each output's weights share a scale, and so do each row's inputs, which are rounded when they come (e4m3, per row). The
-products are torch's own. On a device whose matrix units know no 8-bit floats the weights are widened for each product:
-the same rounding of weights, no gain of time.
+Each output's weights share a scale. A few rows are multiplied as they are, by our own kernel. Of many rows, as in the
+prefill, each is rounded too (e4m3, with a scale of its own), and the product is torch's. On a CPU the weights are widened
+for each product: the same rounding of weights, no gain of time.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from specvla_ros.errors import ConfigurationError
 from specvla_ros.vla import kernels
 from specvla_ros.vla.kernels import FLOAT8
 from specvla_ros.vla.kernels import LARGEST_FLOAT8 as LARGEST
+from specvla_ros.vla.products import gate
 
 COMPUTE_CAPABILITY = (8, 9)
 """Of the first GPUs whose matrix units know 8-bit floats."""
@@ -25,6 +26,7 @@ class Float8Linear(nn.Module):
 
     Args:
         weight: (out, in) in the type of the inputs.
+        gated: see `specvla_ros.vla.products.gated_linear`.
 
     Attributes:
         values: (out, in) 8-bit floats; `scale`: (1, out) float32, what they are multiplied with.
@@ -33,13 +35,20 @@ class Float8Linear(nn.Module):
     values: Tensor
     scale: Tensor
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Tensor, *, gated: bool = False) -> None:
         super().__init__()
+        self.gated = gated
         values, scale = quantise_rows(weight)
         self.register_buffer("values", values)
         self.register_buffer("scale", scale.T.contiguous())
 
     def forward(self, x: Tensor) -> Tensor:
+        if kernels.multiplies(x, self.values):
+            return kernels.product(x, self.values, self.scale[0], gated=self.gated)
+        product = self._product(x)
+        return gate(product) if self.gated else product
+
+    def _product(self, x: Tensor) -> Tensor:
         if not x.is_cuda:
             return F.linear(x, (self.values.float() * self.scale.T).to(x.dtype))
         rows, scale = kernels.quantise_rows(x) if kernels.usable(x) else quantise_rows(x)

@@ -1,8 +1,9 @@
-"""Triton kernels for what lies between the matrix products of a layer.
+"""Triton kernels for the layers of a pass over a few positions.
 
-A pass over a few positions reads gigabytes of weights and next to nothing else, yet plain torch starts a dozen small
-kernels in each layer for norms, rotations and gates; each costs microseconds. These few take their place on a GPU
-where Triton works (it needs a C compiler when it runs first). They round where torch's own operations round.
+Such a pass reads gigabytes of weights and next to nothing else, yet plain torch starts a dozen small kernels in each
+layer for norms, rotations and gates; each costs microseconds. These few take their place on a GPU where Triton works
+(it needs a C compiler when it runs first). They round where torch's own operations round. The products with so few rows
+read the weights faster than torch's do.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ except ImportError:
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 FLOAT8 = torch.float8_e4m3fn
 LARGEST_FLOAT8 = torch.finfo(FLOAT8).max
+MOST_ROWS = 16
+"""Of a `product`: the least that matrix units multiply at once."""
+PRODUCT_STEP = 256
+"""Inputs that `product` reads at once."""
 
 
 def usable(x: Tensor) -> bool:
@@ -45,6 +50,54 @@ def _works() -> bool:
     except Exception as error:  # a missing compiler, an old driver: Triton has many ways to fail
         warnings.warn(f"Triton's kernels cannot be used here ({error}); torch's own are slower", stacklevel=2)
         return False
+
+
+def multiplies(x: Tensor, weight: Tensor) -> bool:
+    """Whether `product` can be used: few rows of 16 bits, and weights that divide into its blocks."""
+    return (
+        len(x) <= MOST_ROWS
+        and x.dtype != torch.float32  # the matrix units would round it
+        and weight.shape[1] % PRODUCT_STEP == 0
+        and len(weight) % 64 == 0
+        and usable(x)
+    )
+
+
+def product(x: Tensor, weight: Tensor, scale: Tensor | None = None, *, gated: bool = False) -> Tensor:
+    """(n, in) times the transpose of (out, in) weights, n up to `MOST_ROWS`.
+
+    Args:
+        weight: of the inputs' type, or of 8 bits; its sizes are multiples of 64 and `PRODUCT_STEP`.
+        scale: (out,) float32, what each output is multiplied with.
+        gated: SiLU of the first half of the outputs times the second half, which makes them half as many.
+    """
+    count, width = x.shape
+    outputs = len(weight) // 2 if gated else len(weight)
+    out = torch.empty(count, outputs, dtype=x.dtype, device=x.device)
+    factors = x if scale is None else scale
+    kind = {"WIDTH": width, "SCALED": scale is not None, "GATED": gated}
+    if count == 1:
+        triton_code.product_of_a_row[(outputs // 2,)](
+            x, weight, factors, out, outputs, **kind, BLOCK_OUT=2, BLOCK_IN=1024, num_warps=2
+        )
+        return out
+    # Few programs must each have more on the way than many have.
+    step, stages = (PRODUCT_STEP // 2, 3) if gated else (PRODUCT_STEP, 3 if outputs > 2 * width else 5)
+    triton_code.product_of_rows[(outputs // 32,)](
+        x,
+        weight,
+        factors,
+        out,
+        count,
+        outputs,
+        **kind,
+        BLOCK_ROWS=MOST_ROWS,
+        BLOCK_OUT=32,
+        BLOCK_IN=step,
+        num_warps=4,
+        num_stages=stages,
+    )
+    return out
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:

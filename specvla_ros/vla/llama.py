@@ -14,6 +14,7 @@ from specvla_ros.vla import kernels
 from specvla_ros.vla.cache import KeyValueCache
 from specvla_ros.vla.config import LlamaConfig
 from specvla_ros.vla.float8 import Float8Linear
+from specvla_ros.vla.products import Linear, gated_linear, linear
 
 M = TypeVar("M", bound=nn.Module)
 Product = Callable[[Tensor], Tensor]
@@ -83,19 +84,19 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = config.num_attention_heads
         width = config.hidden_size
-        self.q_proj = nn.Linear(width, width, bias=False)
-        self.k_proj = nn.Linear(width, width, bias=False)
-        self.v_proj = nn.Linear(width, width, bias=False)
-        self.o_proj: nn.Linear | Float8Linear = nn.Linear(width, width, bias=False)
+        self.q_proj = Linear(width, width)
+        self.k_proj = Linear(width, width)
+        self.v_proj = Linear(width, width)
+        self.o_proj: Linear | Float8Linear = Linear(width, width)
         self.qkv = None
 
     def fuse(self) -> None:
         """Queries, keys and values by one product from now on; the parameters stay, as parts of the one piece."""
-        self.qkv = partial(F.linear, weight=_in_one_piece(self.q_proj, self.k_proj, self.v_proj))
+        self.qkv = partial(linear, weight=_in_one_piece(self.q_proj, self.k_proj, self.v_proj))
 
     def quantise(self) -> None:
         """8-bit floats from now on, `fuse`d; the parameters are gone."""
-        assert isinstance(self.o_proj, nn.Linear)
+        assert isinstance(self.o_proj, Linear)
         self.qkv = _quantised(self.q_proj, self.k_proj, self.v_proj)
         self.o_proj = _quantised(self.o_proj)
 
@@ -145,15 +146,15 @@ def quantise_projections(module: M, device: torch.device) -> M:
     return module.to(device)
 
 
-def _quantised(*projections: nn.Linear) -> Float8Linear:
+def _quantised(*projections: Linear, gated: bool = False) -> Float8Linear:
     """One product with the weights of several; these give theirs up, so that nothing is held twice."""
-    together = Float8Linear(torch.cat([projection.weight.detach() for projection in projections]))
+    together = Float8Linear(torch.cat([projection.weight.detach() for projection in projections]), gated=gated)
     for projection in projections:
         projection.weight = nn.Parameter(torch.empty(0), requires_grad=False)
     return together
 
 
-def _in_one_piece(*projections: nn.Linear) -> Tensor:
+def _in_one_piece(*projections: Linear) -> Tensor:
     """The weights below each other; the projections' own become parts of that piece, so that nothing is held twice."""
     piece = torch.cat([projection.weight.detach() for projection in projections])
     sizes = [projection.out_features for projection in projections]
@@ -166,37 +167,31 @@ class Mlp(nn.Module):
     """Gated SiLU feed-forward.
 
     Attributes:
-        gate_up: the first two projections as one product, after `fuse`.
+        gate_up: the first two projections and the gate as one product, after `fuse`.
     """
 
     gate_up: Product | None
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj: nn.Linear | Float8Linear = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_proj = Linear(config.hidden_size, config.intermediate_size)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size)
+        self.down_proj: Linear | Float8Linear = Linear(config.intermediate_size, config.hidden_size)
         self.gate_up = None
 
     def fuse(self) -> None:
         """Gate and up by one product from now on; the parameters stay, as parts of the one piece."""
-        self.gate_up = partial(F.linear, weight=_in_one_piece(self.gate_proj, self.up_proj))
+        self.gate_up = partial(gated_linear, weight=_in_one_piece(self.gate_proj, self.up_proj))
 
     def quantise(self) -> None:
         """8-bit floats from now on, `fuse`d; the parameters are gone."""
-        assert isinstance(self.down_proj, nn.Linear)
-        self.gate_up = _quantised(self.gate_proj, self.up_proj)
+        assert isinstance(self.down_proj, Linear)
+        self.gate_up = _quantised(self.gate_proj, self.up_proj, gated=True)
         self.down_proj = _quantised(self.down_proj)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.gate_up is None:
-            gate, up = self.gate_proj(x), self.up_proj(x)
-        else:
-            gate_up = self.gate_up(x)
-            if kernels.usable(x):
-                return self.down_proj(kernels.gate(gate_up))
-            gate, up = gate_up.chunk(2, dim=-1)
-        return self.down_proj(F.silu(gate) * up)
+        gated = F.silu(self.gate_proj(x)) * self.up_proj(x) if self.gate_up is None else self.gate_up(x)
+        return self.down_proj(gated)
 
 
 class DecoderLayer(nn.Module):

@@ -1,6 +1,7 @@
 """The kernels of `specvla_ros.vla.kernels` in Triton's language, which knows no types of arguments.
 
-Every one is started with a program for each row; rows lie behind each other in memory.
+Rows lie behind each other in memory. The products are started with a program for each `BLOCK_OUT` outputs, all others
+with one for each row.
 """
 
 from __future__ import annotations
@@ -99,14 +100,94 @@ def rotate_and_store(
 
 
 @triton.jit
+def silu_times(gate, up, kind: tl.constexpr):
+    """Rounded to `kind` wherever torch's operations on that type round."""
+    value = gate.to(kind).to(tl.float32)
+    opened = (value / (1.0 + tl.exp(-value))).to(kind).to(tl.float32)
+    return opened * up.to(kind).to(tl.float32)
+
+
+@triton.jit
 def gate(gate_up, gated, width, BLOCK: tl.constexpr):
     row, column = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside, start = column < width, gate_up + row * 2 * width + column
-    opened = tl.load(start, mask=inside, other=0.0)
-    value = opened.to(tl.float32)
-    opened = (value / (1.0 + tl.exp(-value))).to(opened.dtype).to(tl.float32)
-    up = tl.load(start + width, mask=inside, other=0.0).to(tl.float32)
-    tl.store(gated + row * width + column, opened * up, mask=inside)
+    opened, up = tl.load(start, mask=inside, other=0.0), tl.load(start + width, mask=inside, other=0.0)
+    tl.store(gated + row * width + column, silu_times(opened, up, gated.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def product_of_a_row(
+    x,
+    weight,
+    scale,
+    out,
+    width_out,
+    WIDTH: tl.constexpr,
+    SCALED: tl.constexpr,
+    GATED: tl.constexpr,
+    BLOCK_OUT: tl.constexpr,
+    BLOCK_IN: tl.constexpr,
+):
+    """Without the matrix units: every program reads its rows of the weights from end to end, which goes fastest."""
+    output, column = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT), tl.arange(0, BLOCK_IN)
+    sums, ups = tl.zeros((BLOCK_OUT, BLOCK_IN), tl.float32), tl.zeros((BLOCK_OUT, BLOCK_IN), tl.float32)
+    rows = weight + output[:, None].to(tl.int64) * WIDTH + column[None, :]
+    for start in tl.static_range(0, WIDTH, BLOCK_IN):
+        inside = start + column < WIDTH
+        value = tl.load(x + start + column, mask=inside, other=0.0).to(tl.float32)[None, :]
+        read = tl.load(rows + start, mask=inside[None, :], other=0.0, eviction_policy="evict_first")
+        sums += value * read.to(tl.float32)
+        if GATED:
+            place = rows + start + width_out.to(tl.int64) * WIDTH
+            read = tl.load(place, mask=inside[None, :], other=0.0, eviction_policy="evict_first")
+            ups += value * read.to(tl.float32)
+    result = tl.sum(sums, 1)
+    if SCALED:
+        result *= tl.load(scale + output)
+    if GATED:
+        up = tl.sum(ups, 1)
+        if SCALED:
+            up *= tl.load(scale + width_out + output)
+        result = silu_times(result, up, out.dtype.element_ty)
+    tl.store(out + output, result)
+
+
+@triton.jit(do_not_specialize=["count"])
+def product_of_rows(
+    x,
+    weight,
+    scale,
+    out,
+    count,
+    width_out,
+    WIDTH: tl.constexpr,
+    SCALED: tl.constexpr,
+    GATED: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_OUT: tl.constexpr,
+    BLOCK_IN: tl.constexpr,
+):
+    """A row's result does not depend on how many others there are."""
+    row, column = tl.arange(0, BLOCK_ROWS), tl.arange(0, BLOCK_IN)
+    output = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
+    given = row[:, None] < count
+    sums, ups = tl.zeros((BLOCK_ROWS, BLOCK_OUT), tl.float32), tl.zeros((BLOCK_ROWS, BLOCK_OUT), tl.float32)
+    inputs = x + row[:, None] * WIDTH + column[None, :]
+    rows = weight + output[:, None].to(tl.int64) * WIDTH + column[None, :]
+    for start in range(0, WIDTH, BLOCK_IN):
+        value = tl.load(inputs + start, mask=given, other=0.0)
+        read = tl.load(rows + start, eviction_policy="evict_first")
+        sums = tl.dot(value, tl.trans(read).to(value.dtype), sums)
+        if GATED:
+            read = tl.load(rows + start + width_out.to(tl.int64) * WIDTH, eviction_policy="evict_first")
+            ups = tl.dot(value, tl.trans(read).to(value.dtype), ups)
+    if SCALED:
+        sums *= tl.load(scale + output)[None, :]
+    if GATED:
+        if SCALED:
+            ups *= tl.load(scale + width_out + output)[None, :]
+        sums = silu_times(sums, ups, out.dtype.element_ty)
+    tl.store(out + row[:, None] * width_out + output[None, :], sums, mask=given)
 
 
 @triton.jit

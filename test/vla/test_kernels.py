@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from specvla_ros.vla import kernels
 from specvla_ros.vla.cache import KeyValueCache
+from specvla_ros.vla.float8 import quantise_rows
 from specvla_ros.vla.llama import rotate
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -85,3 +86,38 @@ def test_a_gate_is_the_silu_of_the_first_half_times_the_second(
 def test_they_are_not_used_where_a_gradient_is_wanted_or_without_a_gpu() -> None:
     assert not kernels.usable(torch.ones(2, 2))
     assert not kernels.usable(torch.ones(2, 2, device=DEVICE))
+
+
+def exact_product(x: torch.Tensor, weight: torch.Tensor, gated: bool) -> torch.Tensor:
+    product = F.linear(x.double(), weight.double())
+    return F.silu(product.chunk(2, dim=1)[0]) * product.chunk(2, dim=1)[1] if gated else product
+
+
+@pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if dtype != torch.float32])
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize(("rows", "width"), [(1, 256), (1, 1536), (2, 512), (7, 256), (kernels.MOST_ROWS, 768)])
+def test_a_product_of_few_rows_is_the_exact_one_rounded(
+    rows: int, width: int, gated: bool, dtype: torch.dtype
+) -> None:
+    x, weight = drawn(rows, width, dtype=dtype), drawn(128, width, dtype=dtype) / width**0.5
+    product = kernels.product(x, weight, gated=gated)
+    assert product.shape == (rows, 64 if gated else 128) and product.dtype == dtype
+    exact = exact_product(x, weight, gated)
+    assert float((product.double() - exact).norm() / exact.norm()) < 2 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("rows", [1, 5])
+def test_a_product_with_weights_of_8_bits_does_not_round_the_rows(rows: int, gated: bool) -> None:
+    x = drawn(rows, 512, dtype=DTYPES[-1])
+    values, scale = quantise_rows(drawn(128, 512, dtype=torch.float32) / 512**0.5)
+    product = kernels.product(x, values, scale[:, 0], gated=gated)
+    exact = exact_product(x, values.double() * scale, gated)
+    assert float((product.double() - exact).norm() / exact.norm()) < 2 * torch.finfo(x.dtype).eps
+
+
+def test_a_row_of_a_product_does_not_depend_on_the_others() -> None:
+    x, weight = drawn(7, 512, dtype=DTYPES[-1]), drawn(64, 512, dtype=DTYPES[-1])
+    product = kernels.product(x, weight)
+    for count in range(2, 7):
+        assert torch.equal(kernels.product(x[:count].contiguous(), weight), product[:count])
