@@ -229,7 +229,7 @@ def bench(
     fast_rendering: FastRendering = None,
     weights: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="More rows of greedy decoding, with these weights: float8.", show_default=False),
+        typer.Option(help="More rows of greedy decoding, with these weights: float8, int8.", show_default=False),
     ] = None,
     ahead: Annotated[
         bool, typer.Option("--ahead", help="On a GPU: prepare each image while the one before is decoded.")

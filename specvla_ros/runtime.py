@@ -21,15 +21,15 @@ from specvla_ros.vla.actions import ActionTokenizer, NormStats, select_norm_stat
 from specvla_ros.vla.checkpoint import load_tensors, read_config, read_norm_stats
 from specvla_ros.vla.config import OpenVLAConfig
 from specvla_ros.vla.fingerprint import require_sha256
-from specvla_ros.vla.float8 import require_float8_products
 from specvla_ros.vla.graphs import Eager, Graphs
 from specvla_ros.vla.image_ahead import ImageAhead
 from specvla_ros.vla.images import prepare_image, processor_pixels, require_preparation
 from specvla_ros.vla.llama import fuse_projections, quantise_projections
 from specvla_ros.vla.model import OpenVLA
 from specvla_ros.vla.prompt import PromptTokenizer
+from specvla_ros.vla.quantised import KINDS, require_float8_products
 
-WEIGHTS = ("full", "float8")
+WEIGHTS = ("full", *KINDS)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 Advance = Callable[[int, int], None]
 """Told how many steps of how many are done."""
@@ -179,8 +179,8 @@ def load_policy(
             "auto": "libero" when the norm_stats key starts with it.
         sha256: of the checkpoint's weights, see `weights_sha256`; not checked when empty.
         tree: the tree of a learned draft; 50 nodes, depth 4, top-8 when None.
-        weights: "full", or "float8": of the language model's layers in 8 bits (see `specvla_ros.vla.float8`), which
-            needs half the memory and gives other tokens now and then.
+        weights: "full", or of the language model's layers in 8 bits, "float8" or "int8" (`specvla_ros.vla.quantised`):
+            half the memory, and other tokens now and then.
         graphs: on a GPU, record CUDA graphs of everything that an action can need: seconds once, and no launches
             to wait for afterwards.
         advance: told how many recordings of how many are done.
@@ -236,10 +236,10 @@ def load_target(directory: Path, dtype: torch.dtype, device: torch.device, weigh
     with torch.device("meta"):
         target = OpenVLA(config)
     shapes = {name: tuple(tensor.shape) for name, tensor in target.state_dict().items()}
-    read_to = torch.device("cpu") if weights == "float8" else device
+    read_to = torch.device("cpu") if weights in KINDS else device
     target.load_state_dict(load_tensors(directory, shapes, dtype=dtype, device=read_to), assign=True)
     target = target.to(read_to, dtype).eval().requires_grad_(False)
-    return quantise_projections(target, device) if weights == "float8" else fuse_projections(target)
+    return quantise_projections(target, device, weights) if weights in KINDS else fuse_projections(target)
 
 
 def select_device(name: str) -> torch.device:

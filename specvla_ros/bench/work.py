@@ -13,9 +13,9 @@ from specvla_ros.speculative.eagle import EagleDrafter, EagleHead
 from specvla_ros.speculative.merged import MergedDrafter
 from specvla_ros.vla.cache import KeyValueCache
 from specvla_ros.vla.config import ACTION_BINS, PATCHES
-from specvla_ros.vla.float8 import Float8Linear
 from specvla_ros.vla.graphs import Recorder
 from specvla_ros.vla.model import OpenVLA
+from specvla_ros.vla.quantised import QuantisedLinear
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,5 +122,5 @@ def module_bytes(module: nn.Module) -> int:
 def _tensors(module: nn.Module) -> Iterator[Tensor]:
     yield from module.parameters()
     for part in module.modules():
-        if isinstance(part, Float8Linear):
+        if isinstance(part, QuantisedLinear):
             yield part.values

@@ -67,8 +67,8 @@ PARAMETERS = (
     ParameterSpec(
         "weights",
         "full",
-        "full, or float8: the language model in 8 bits, half the memory, other tokens now and then",
-        choices=("full", "float8"),
+        "full, or float8 or int8: the language model in 8 bits, half the memory, other tokens now and then",
+        choices=("full", "float8", "int8"),
     ),
     ParameterSpec("cuda_graphs", True, "on a GPU: record every pass at load; false starts each operation by itself"),
     ParameterSpec(

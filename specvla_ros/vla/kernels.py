@@ -29,9 +29,13 @@ DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 FLOAT8 = torch.float8_e4m3fn
 LARGEST_FLOAT8 = torch.finfo(FLOAT8).max
 MOST_ROWS = 16
-"""Of a `product`: the least that matrix units multiply at once."""
+"""Of a `product` that is faster than torch's: the least that matrix units multiply at once."""
 PRODUCT_STEP = 256
-"""Inputs that `product` reads at once."""
+"""Inputs that `product` reads at once; its blocks divide it."""
+MOST_QUERIES = 64
+"""Of `attend`: a tree."""
+KEY_BLOCK = 64
+"""Positions of the cache that `attend` reads at once."""
 
 
 def usable(x: Tensor) -> bool:
@@ -53,51 +57,44 @@ def _works() -> bool:
 
 
 def multiplies(x: Tensor, weight: Tensor) -> bool:
-    """Whether `product` can be used: few rows of 16 bits, and weights that divide into its blocks."""
+    """Whether `product` can be used: few rows, or integer weights; 16-bit rows, and sizes that divide into blocks."""
     return (
-        len(x) <= MOST_ROWS
+        (len(x) <= MOST_ROWS or weight.dtype == torch.int8)
         and x.dtype != torch.float32  # the matrix units would round it
         and weight.shape[1] % PRODUCT_STEP == 0
-        and len(weight) % 64 == 0
+        and len(weight) % PRODUCT_STEP == 0
         and usable(x)
     )
 
 
 def product(x: Tensor, weight: Tensor, scale: Tensor | None = None, *, gated: bool = False) -> Tensor:
-    """(n, in) times the transpose of (out, in) weights, n up to `MOST_ROWS`.
+    """(n, in) times the transpose of (out, in) weights.
 
     Args:
-        weight: of the inputs' type, or of 8 bits; its sizes are multiples of 64 and `PRODUCT_STEP`.
+        weight: of the inputs' type, or of 8 bits; its sizes are multiples of `PRODUCT_STEP`.
         scale: (out,) float32, what each output is multiplied with.
         gated: SiLU of the first half of the outputs times the second half, which makes them half as many.
     """
     count, width = x.shape
     outputs = len(weight) // 2 if gated else len(weight)
     out = torch.empty(count, outputs, dtype=x.dtype, device=x.device)
-    factors = x if scale is None else scale
+    given = x, weight, x if scale is None else scale, out
     kind = {"WIDTH": width, "SCALED": scale is not None, "GATED": gated}
     if count == 1:
-        triton_code.product_of_a_row[(outputs // 2,)](
-            x, weight, factors, out, outputs, **kind, BLOCK_OUT=2, BLOCK_IN=1024, num_warps=2
-        )
+        triton_code.product_of_a_row[(outputs // 2,)](*given, outputs, **kind, BLOCK_OUT=2, BLOCK_IN=1024, num_warps=2)
         return out
-    # Few programs must each have more on the way than many have.
-    step, stages = (PRODUCT_STEP // 2, 3) if gated else (PRODUCT_STEP, 3 if outputs > 2 * width else 5)
-    triton_code.product_of_rows[(outputs // 32,)](
-        x,
-        weight,
-        factors,
-        out,
-        count,
-        outputs,
-        **kind,
-        BLOCK_ROWS=MOST_ROWS,
-        BLOCK_OUT=32,
-        BLOCK_IN=step,
-        num_warps=4,
-        num_stages=stages,
-    )
+    blocks = _product_blocks(count, outputs > 2 * width, gated)
+    grid = triton.cdiv(count, blocks["BLOCK_ROWS"]), outputs // blocks["BLOCK_OUT"]
+    triton_code.product_of_rows[grid](*given, count, outputs, **kind, **blocks, num_warps=4)
     return out
+
+
+def _product_blocks(count: int, is_wide: bool, gated: bool) -> dict[str, int]:
+    """What was fastest on an H200. Few programs must each have more on the way than many have."""
+    if count > MOST_ROWS:
+        return {"BLOCK_ROWS": 64, "BLOCK_OUT": 64 if gated else 128, "BLOCK_IN": 64, "num_stages": 3}
+    step, stages = (PRODUCT_STEP // 2, 3) if gated else (PRODUCT_STEP, 3 if is_wide else 5)
+    return {"BLOCK_ROWS": MOST_ROWS, "BLOCK_OUT": 32, "BLOCK_IN": step, "num_stages": stages}
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -172,8 +169,56 @@ def rotate_and_store(
     return queries.transpose(0, 1)
 
 
+def attends(projected: Tensor, head_size: int) -> bool:
+    """Whether `attend` can be used: at most a tree of 16-bit rows, and heads that matrix units can multiply."""
+    return (
+        len(projected) <= MOST_QUERIES
+        and projected.dtype != torch.float32  # the matrix units would round it
+        and head_size in (32, 64, 128)
+        and usable(projected)
+    )
+
+
+def attend(
+    projected: Tensor, rotation: tuple[Tensor, Tensor], cache: KeyValueCache, layer: int, heads: int, bias: Tensor
+) -> Tensor:
+    """`rotate_and_store`, and attention over the cache and the new positions.
+
+    Args:
+        bias: (n, window) added to the scores; every row admits itself.
+
+    Returns:
+        (n, heads * head_size).
+    """
+    count, width = len(projected), projected.shape[1] // 3
+    head_size = width // heads
+    mixed = torch.empty(count, width, dtype=projected.dtype, device=projected.device)
+    keys, values = cache.keys[layer], cache.values[layer]
+    triton_code.attend[(heads,)](
+        projected,
+        *rotation,
+        keys,
+        values,
+        bias,
+        mixed,
+        count,
+        cache.length,
+        bias.shape[1],
+        keys.stride(0),
+        width,
+        head_size**-0.5,
+        HALF=head_size // 2,
+        BLOCK_ROWS=16 if count <= 16 else MOST_QUERIES,
+        BLOCK_KEYS=KEY_BLOCK,
+        BLOCKS=triton.cdiv(cache.length, KEY_BLOCK),
+        num_warps=4,
+        num_stages=2,
+    )
+    return mixed
+
+
 def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
-    """(n, width) to 8-bit floats and (n, 1) scales: see `specvla_ros.vla.float8.quantise_rows`."""
+    """(n, width) to 8-bit floats and (n, 1) scales: see `specvla_ros.vla.quantised.quantise_rows`."""
     count, width = x.shape
     values = torch.empty(count, width, dtype=FLOAT8, device=x.device)
     scale = torch.empty(count, 1, dtype=torch.float32, device=x.device)

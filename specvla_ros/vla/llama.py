@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from specvla_ros.vla import kernels
 from specvla_ros.vla.cache import KeyValueCache
 from specvla_ros.vla.config import LlamaConfig
-from specvla_ros.vla.float8 import Float8Linear
 from specvla_ros.vla.products import Linear, gated_linear, linear
+from specvla_ros.vla.quantised import QuantisedLinear
 
 M = TypeVar("M", bound=nn.Module)
 Product = Callable[[Tensor], Tensor]
@@ -87,18 +87,18 @@ class Attention(nn.Module):
         self.q_proj = Linear(width, width)
         self.k_proj = Linear(width, width)
         self.v_proj = Linear(width, width)
-        self.o_proj: Linear | Float8Linear = Linear(width, width)
+        self.o_proj: Linear | QuantisedLinear = Linear(width, width)
         self.qkv = None
 
     def fuse(self) -> None:
         """Queries, keys and values by one product from now on; the parameters stay, as parts of the one piece."""
         self.qkv = partial(linear, weight=_in_one_piece(self.q_proj, self.k_proj, self.v_proj))
 
-    def quantise(self) -> None:
-        """8-bit floats from now on, `fuse`d; the parameters are gone."""
+    def quantise(self, kind: str) -> None:
+        """8 bits from now on, `fuse`d; the parameters are gone."""
         assert isinstance(self.o_proj, Linear)
-        self.qkv = _quantised(self.q_proj, self.k_proj, self.v_proj)
-        self.o_proj = _quantised(self.o_proj)
+        self.qkv = _quantised(kind, self.q_proj, self.k_proj, self.v_proj)
+        self.o_proj = _quantised(kind, self.o_proj)
 
     def forward(
         self, x: Tensor, rotation: tuple[Tensor, Tensor], cache: KeyValueCache, layer: int, mask: Tensor | None
@@ -109,6 +109,8 @@ class Attention(nn.Module):
             projected = self.qkv(x)
         window = cache.length + len(x) if mask is None else mask.shape[1]
         cache.require_room(window)
+        if mask is not None and kernels.attends(projected, x.shape[1] // self.heads):
+            return self.o_proj(kernels.attend(projected, rotation, cache, layer, self.heads, mask))
         if kernels.usable(x):
             queries = kernels.rotate_and_store(projected, rotation, cache, layer, self.heads)
         else:
@@ -135,20 +137,21 @@ def fuse_projections(module: M) -> M:
     return module
 
 
-def quantise_projections(module: M, device: torch.device) -> M:
+def quantise_projections(module: M, device: torch.device, kind: str) -> M:
     """`quantise` throughout a model whose weights are loaded, part by part as they are moved to the device.
 
     A GPU then never has to hold the weights as they were.
     """
     for part in list(module.modules()):
         if isinstance(part, (Attention, Mlp)):
-            part.to(device).quantise()
+            part.to(device).quantise(kind)
     return module.to(device)
 
 
-def _quantised(*projections: Linear, gated: bool = False) -> Float8Linear:
+def _quantised(kind: str, *projections: Linear, gated: bool = False) -> QuantisedLinear:
     """One product with the weights of several; these give theirs up, so that nothing is held twice."""
-    together = Float8Linear(torch.cat([projection.weight.detach() for projection in projections]), gated=gated)
+    weight = torch.cat([projection.weight.detach() for projection in projections])
+    together = QuantisedLinear(weight, kind, gated=gated)
     for projection in projections:
         projection.weight = nn.Parameter(torch.empty(0), requires_grad=False)
     return together
@@ -176,18 +179,18 @@ class Mlp(nn.Module):
         super().__init__()
         self.gate_proj = Linear(config.hidden_size, config.intermediate_size)
         self.up_proj = Linear(config.hidden_size, config.intermediate_size)
-        self.down_proj: Linear | Float8Linear = Linear(config.intermediate_size, config.hidden_size)
+        self.down_proj: Linear | QuantisedLinear = Linear(config.intermediate_size, config.hidden_size)
         self.gate_up = None
 
     def fuse(self) -> None:
         """Gate and up by one product from now on; the parameters stay, as parts of the one piece."""
         self.gate_up = partial(gated_linear, weight=_in_one_piece(self.gate_proj, self.up_proj))
 
-    def quantise(self) -> None:
-        """8-bit floats from now on, `fuse`d; the parameters are gone."""
+    def quantise(self, kind: str) -> None:
+        """8 bits from now on, `fuse`d; the parameters are gone."""
         assert isinstance(self.down_proj, Linear)
-        self.gate_up = _quantised(self.gate_proj, self.up_proj, gated=True)
-        self.down_proj = _quantised(self.down_proj)
+        self.gate_up = _quantised(kind, self.gate_proj, self.up_proj, gated=True)
+        self.down_proj = _quantised(kind, self.down_proj)
 
     def forward(self, x: Tensor) -> Tensor:
         gated = F.silu(self.gate_proj(x)) * self.up_proj(x) if self.gate_up is None else self.gate_up(x)

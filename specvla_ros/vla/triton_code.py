@@ -1,7 +1,7 @@
 """The kernels of `specvla_ros.vla.kernels` in Triton's language, which knows no types of arguments.
 
-Rows lie behind each other in memory. The products are started with a program for each `BLOCK_OUT` outputs, all others
-with one for each row.
+Rows lie behind each other in memory. Products are started with a program for each block of outputs, attention with one
+for each head, all others with one for each row.
 """
 
 from __future__ import annotations
@@ -100,6 +100,80 @@ def rotate_and_store(
 
 
 @triton.jit
+def load_turned(start, angle, cosines, sines, given, HALF: tl.constexpr):
+    """Both halves of rows of a head, turned by their positions."""
+    first, second = tl.load(start, mask=given, other=0.0), tl.load(start + HALF, mask=given, other=0.0)
+    cosine_1, cosine_2 = tl.load(cosines + angle, mask=given), tl.load(cosines + angle + HALF, mask=given)
+    sine_1, sine_2 = tl.load(sines + angle, mask=given), tl.load(sines + angle + HALF, mask=given)
+    return rotated(first, -second, cosine_1, sine_1), rotated(second, first, cosine_2, sine_2)
+
+
+@triton.jit
+def attend(
+    projected,
+    cosines,
+    sines,
+    keys,
+    values,
+    bias,
+    mixed,
+    count,
+    length,
+    window,
+    head_stride,
+    width,
+    scale,
+    HALF: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_KEYS: tl.constexpr,
+    BLOCKS: tl.constexpr,
+):
+    """A program for each head: the new rows among themselves, then block by block over the cache (online softmax)."""
+    head, size = tl.program_id(0).to(tl.int64), 2 * HALF
+    row, half, column = tl.arange(0, BLOCK_ROWS), tl.arange(0, HALF), tl.arange(0, 2 * HALF)
+    given = row[:, None] < count
+    angle = row[:, None] * size + half[None, :]
+    rows = projected + row[:, None] * 3 * width + head * size
+    query_1, query_2 = load_turned(rows + half[None, :], angle, cosines, sines, given, HALF)
+    new_1, new_2 = load_turned(rows + width + half[None, :], angle, cosines, sines, given, HALF)
+    new_values = tl.load(rows + 2 * width + column[None, :], mask=given, other=0.0)
+    keys += head * head_stride
+    values += head * head_stride
+    slots = (length + row[:, None]) * size
+    tl.store(keys + slots + half[None, :], new_1, mask=given)
+    tl.store(keys + slots + HALF + half[None, :], new_2, mask=given)
+    tl.store(values + slots + column[None, :], new_values, mask=given)
+
+    own = tl.dot(query_1, tl.trans(new_1)) + tl.dot(query_2, tl.trans(new_2))
+    own_bias = bias + row[:, None] * window + length + row[None, :]
+    own = own * scale + tl.load(own_bias, mask=given & (row[None, :] < count), other=float("-inf")).to(tl.float32)
+    own = tl.where(given, own, 0.0)  # a row that is none has no number that is not finite
+    highest = tl.max(own, 1)
+    shares = tl.exp(own - highest[:, None])
+    total = tl.sum(shares, 1)
+    sums = tl.dot(shares.to(new_values.dtype), new_values)
+    for block in range(0, BLOCKS):
+        slot = block * BLOCK_KEYS + tl.arange(0, BLOCK_KEYS)
+        written = slot < length
+        place = slot[:, None] * size
+        key_1 = tl.load(keys + place + half[None, :], mask=written[:, None], other=0.0)
+        key_2 = tl.load(keys + place + HALF + half[None, :], mask=written[:, None], other=0.0)
+        value = tl.load(values + place + column[None, :], mask=written[:, None], other=0.0)
+        allowed = tl.load(
+            bias + row[:, None] * window + slot[None, :], mask=given & written[None, :], other=float("-inf")
+        )
+        score = tl.dot(query_1, tl.trans(key_1)) + tl.dot(query_2, tl.trans(key_2))
+        score = score * scale + allowed.to(tl.float32)
+        higher = tl.maximum(highest, tl.max(score, 1))
+        share = tl.exp(score - higher[:, None])
+        shrink = tl.exp(highest - higher)
+        total = total * shrink + tl.sum(share, 1)
+        sums = tl.dot(share.to(value.dtype), value, sums * shrink[:, None])
+        highest = higher
+    tl.store(mixed + row[:, None] * width + head * size + column[None, :], sums / total[:, None], mask=given)
+
+
+@triton.jit
 def silu_times(gate, up, kind: tl.constexpr):
     """Rounded to `kind` wherever torch's operations on that type round."""
     value = gate.to(kind).to(tl.float32)
@@ -168,8 +242,8 @@ def product_of_rows(
     BLOCK_IN: tl.constexpr,
 ):
     """A row's result does not depend on how many others there are."""
-    row, column = tl.arange(0, BLOCK_ROWS), tl.arange(0, BLOCK_IN)
-    output = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
+    row, column = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS), tl.arange(0, BLOCK_IN)
+    output = tl.program_id(1) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
     given = row[:, None] < count
     sums, ups = tl.zeros((BLOCK_ROWS, BLOCK_OUT), tl.float32), tl.zeros((BLOCK_ROWS, BLOCK_OUT), tl.float32)
     inputs = x + row[:, None] * WIDTH + column[None, :]

@@ -53,7 +53,7 @@ def test_images_are_kept_for_a_machine_without_a_simulator(frames: Path, tmp_pat
 
 
 def test_other_weights_are_a_row_of_their_own(frames: Path, tmp_path: Path) -> None:
-    options = BenchOptions(frames=frames, drafts=("hold",), weights=("float8",), device="cpu", output=tmp_path)
+    options = BenchOptions(frames=frames, drafts=("hold",), weights=("float8", "int8"), device="cpu", output=tmp_path)
     rows = {row["name"]: row for row in run_bench(options, Console(quiet=True))["rows"]}
     quantised, greedy = rows["greedy, float8 weights"], rows["greedy"]
     assert 0 < quantised["moved"] < greedy["moved"] and quantised["forwards"] == 7
@@ -61,7 +61,7 @@ def test_other_weights_are_a_row_of_their_own(frames: Path, tmp_path: Path) -> N
 
 
 def test_weights_that_do_not_exist_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="weights int3: expected float8"):
+    with pytest.raises(ConfigurationError, match="weights int3: expected float8 or int8"):
         BenchOptions(weights=("int3",))
 
 

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from specvla_ros.vla import kernels
 from specvla_ros.vla.cache import KeyValueCache
-from specvla_ros.vla.float8 import quantise_rows
-from specvla_ros.vla.llama import rotate
+from specvla_ros.vla.llama import attention_bias, rotate
+from specvla_ros.vla.quantised import KINDS, quantise_rows
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 EPS = 1e-6
@@ -96,28 +96,55 @@ def exact_product(x: torch.Tensor, weight: torch.Tensor, gated: bool) -> torch.T
 @pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if dtype != torch.float32])
 @pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize(("rows", "width"), [(1, 256), (1, 1536), (2, 512), (7, 256), (kernels.MOST_ROWS, 768)])
-def test_a_product_of_few_rows_is_the_exact_one_rounded(
-    rows: int, width: int, gated: bool, dtype: torch.dtype
-) -> None:
-    x, weight = drawn(rows, width, dtype=dtype), drawn(128, width, dtype=dtype) / width**0.5
+def test_a_product_of_few_rows_is_the_exact_one_rounded(rows: int, width: int, gated: bool, dtype: torch.dtype) -> None:
+    x, weight = drawn(rows, width, dtype=dtype), drawn(512, width, dtype=dtype) / width**0.5
     product = kernels.product(x, weight, gated=gated)
-    assert product.shape == (rows, 64 if gated else 128) and product.dtype == dtype
+    assert product.shape == (rows, 256 if gated else 512) and product.dtype == dtype
     exact = exact_product(x, weight, gated)
     assert float((product.double() - exact).norm() / exact.norm()) < 2 * torch.finfo(dtype).eps
 
 
 @pytest.mark.parametrize("gated", [False, True])
-@pytest.mark.parametrize("rows", [1, 5])
-def test_a_product_with_weights_of_8_bits_does_not_round_the_rows(rows: int, gated: bool) -> None:
+@pytest.mark.parametrize(("rows", "kind"), [(1, "float8"), (5, "float8"), (1, "int8"), (5, "int8"), (70, "int8")])
+def test_a_product_with_weights_of_8_bits_does_not_round_the_rows(rows: int, kind: str, gated: bool) -> None:
     x = drawn(rows, 512, dtype=DTYPES[-1])
-    values, scale = quantise_rows(drawn(128, 512, dtype=torch.float32) / 512**0.5)
+    values, scale = quantise_rows(drawn(512, 512, dtype=torch.float32) / 512**0.5, KINDS[kind])
     product = kernels.product(x, values, scale[:, 0], gated=gated)
     exact = exact_product(x, values.double() * scale, gated)
     assert float((product.double() - exact).norm() / exact.norm()) < 2 * torch.finfo(x.dtype).eps
 
 
 def test_a_row_of_a_product_does_not_depend_on_the_others() -> None:
-    x, weight = drawn(7, 512, dtype=DTYPES[-1]), drawn(64, 512, dtype=DTYPES[-1])
+    x, weight = drawn(7, 512, dtype=DTYPES[-1]), drawn(256, 512, dtype=DTYPES[-1])
     product = kernels.product(x, weight)
     for count in range(2, 7):
         assert torch.equal(kernels.product(x[:count].contiguous(), weight), product[:count])
+
+
+@pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if dtype != torch.float32])
+@pytest.mark.parametrize(("rows", "head_size", "length"), [(1, 32, 70), (6, 64, 64), (16, 128, 9), (50, 32, 130)])
+def test_attention_over_the_cache_and_a_tree_is_torchs(
+    rows: int, head_size: int, length: int, dtype: torch.dtype
+) -> None:
+    heads, window = 2, length + rows + 3
+    rotation = drawn(rows, head_size, dtype=dtype), drawn(rows + 1, head_size, dtype=dtype)[:rows].contiguous()
+    projected = drawn(rows, 3 * heads * head_size, dtype=dtype)
+    allowed = torch.zeros(rows, window, dtype=torch.bool, device=DEVICE)
+    allowed[:, :length] = drawn(rows, length, dtype=torch.float32) > -1
+    allowed[:, length : length + rows] = (drawn(rows, rows, dtype=torch.float32) > 0).tril() | torch.eye(
+        rows, dtype=torch.bool, device=DEVICE
+    )
+    bias = attention_bias(allowed, dtype)
+    cache, expected = (KeyValueCache(2, heads, window, head_size, dtype=dtype, device=DEVICE) for _ in range(2))
+    for one in (cache, expected):
+        one.length = length
+        one.keys[:, :, :length] = drawn(2, heads, length, head_size, dtype=dtype)
+        one.values[:, :, :length] = drawn(2, heads, length, head_size, dtype=dtype) + 1
+    mixed = kernels.attend(projected, rotation, cache, 1, heads, bias)
+    queries = kernels.rotate_and_store(projected, rotation, expected, 1, heads)
+    exact = F.scaled_dot_product_attention(
+        queries.double(), *(part.double() for part in expected.read(1, window)), attn_mask=bias.double()
+    )
+    assert torch.equal(cache.keys, expected.keys) and torch.equal(cache.values, expected.values)
+    error = mixed.double() - exact.transpose(0, 1).reshape(mixed.shape)
+    assert float(error.norm() / exact.norm()) < 2 * torch.finfo(dtype).eps

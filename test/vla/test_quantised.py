@@ -12,15 +12,17 @@ from specvla_ros.errors import ConfigurationError
 from specvla_ros.speculative.decode import SpeculativeDecoder
 from specvla_ros.speculative.history import HoldDrafter
 from specvla_ros.vla import kernels
-from specvla_ros.vla.float8 import FLOAT8, LARGEST, Float8Linear, quantise_rows
+from specvla_ros.vla.kernels import FLOAT8
 from specvla_ros.vla.llama import fuse_projections, quantise_projections
+from specvla_ros.vla.quantised import KINDS, QuantisedLinear, quantise_rows
 
 CPU = torch.device("cpu")
+kinds = pytest.mark.parametrize("kind", KINDS)
 
 
 @settings(deadline=None, max_examples=50)
 @given(seed=st.integers(0, 999), size=st.sampled_from([1e-6, 1.0, 1e4]))
-def test_a_rounded_row_is_off_by_at_most_half_a_step(seed: int, size: float) -> None:
+def test_a_row_in_8_bit_floats_is_off_by_at_most_half_a_step(seed: int, size: float) -> None:
     x = size * torch.randn(3, 32, generator=torch.Generator().manual_seed(seed))
     values, scale = quantise_rows(x)
     restored = values.float() * scale
@@ -29,24 +31,47 @@ def test_a_rounded_row_is_off_by_at_most_half_a_step(seed: int, size: float) -> 
     assert bool(((restored - x).abs() <= x.abs() / 16 + scale * 2**-10).all())
 
 
-def test_the_largest_value_of_a_row_stays_and_a_row_of_zeros_too() -> None:
-    x = torch.tensor([[0.0, 0.0], [3.0, -7.0]])
-    values, scale = quantise_rows(x)
-    assert torch.equal(values.float() * scale, torch.tensor([[0.0, 0.0], (values.float() * scale)[1].tolist()]))
-    assert float(values[1, 1].float()) == -LARGEST and float((values.float() * scale)[1, 1]) == -7.0
+@settings(deadline=None, max_examples=50)
+@given(seed=st.integers(0, 999), size=st.sampled_from([1e-6, 1.0, 1e4]))
+def test_a_row_in_8_bit_integers_is_off_by_at_most_half_a_step(seed: int, size: float) -> None:
+    x = size * torch.randn(3, 32, generator=torch.Generator().manual_seed(seed))
+    values, scale = quantise_rows(x, torch.int8)
+    assert values.dtype == torch.int8 and scale.shape == (3, 1)
+    assert bool(((values.float() * scale - x).abs() <= 0.501 * scale).all())
 
 
-def test_a_product_is_near_the_full_one() -> None:
+@pytest.mark.parametrize(("kind", "largest"), [(FLOAT8, 448.0), (torch.int8, 127.0)])
+def test_the_largest_value_of_a_row_stays_and_a_row_of_zeros_too(kind: torch.dtype, largest: float) -> None:
+    values, scale = quantise_rows(torch.tensor([[0.0, 0.0], [3.0, -7.0]]), kind)
+    assert values[0].float().tolist() == [0.0, 0.0] and float(scale[0]) == 1.0
+    assert float(values[1, 1].float()) == -largest
+    assert float((values.float() * scale)[1, 1]) == pytest.approx(-7.0)
+
+
+@kinds
+def test_a_weight_that_is_not_finite_makes_an_output_that_is_not(kind: str) -> None:
+    weight = torch.randn(4, 8)
+    weight[1, 2], weight[3, 0] = float("nan"), float("inf")
+    output = QuantisedLinear(weight, kind)(torch.ones(1, 8))
+    assert output.isfinite().tolist() == [[True, False, True, False]]
+
+
+@kinds
+@pytest.mark.parametrize("gated", [False, True])
+def test_a_product_is_near_the_full_one(kind: str, gated: bool) -> None:
     generator = torch.Generator().manual_seed(0)
-    weight, x = torch.randn(64, 128, generator=generator), torch.randn(5, 128, generator=generator)
+    weight, x = torch.randn(64, 128, generator=generator) / 11, torch.randn(5, 128, generator=generator)
     exact = F.linear(x, weight)
-    error = (Float8Linear(weight)(x) - exact).norm() / exact.norm()
-    assert 0 < float(error) < 0.04
+    if gated:
+        exact = F.silu(exact[:, :32]) * exact[:, 32:]
+    error = (QuantisedLinear(weight, kind, gated=gated)(x) - exact).norm() / exact.norm()
+    assert 0 < float(error) < {"float8": 0.05, "int8": 0.02}[kind]
 
 
-def test_the_layers_give_up_their_weights_and_take_a_quarter_of_float32() -> None:
+@kinds
+def test_the_layers_give_up_their_weights_and_take_a_quarter_of_float32(kind: str) -> None:
     full, quantised = (random_target(0, layers=3, hidden_size=64).float() for _ in range(2))
-    quantise_projections(quantised, CPU)
+    quantise_projections(quantised, CPU, kind)
     layers = quantised.language_model.model.layers
     norms = sum(parameter.nbytes for name, parameter in layers.named_parameters() if "norm" in name)
     held = sum(tensor.nbytes for tensor in [*layers.parameters(), *layers.buffers()]) - norms
@@ -55,9 +80,10 @@ def test_the_layers_give_up_their_weights_and_take_a_quarter_of_float32() -> Non
     assert quantised.language_model.lm_head.weight.dtype == torch.float32
 
 
+@kinds
 @torch.inference_mode()
-def test_strict_decoding_with_such_weights_is_their_own_greedy_decoding() -> None:
-    target = quantise_projections(random_target(3), CPU)
+def test_strict_decoding_with_such_weights_is_their_own_greedy_decoding(kind: str) -> None:
+    target = quantise_projections(random_target(3), CPU, kind)
     ids, pixels = random_inputs(3)
     hold = HoldDrafter()
     decoder = SpeculativeDecoder(target, hold, capacity=300)
@@ -66,25 +92,27 @@ def test_strict_decoding_with_such_weights_is_their_own_greedy_decoding() -> Non
     assert second[1].accepted == (5,)
 
 
+@kinds
 @torch.inference_mode()
-def test_features_stay_near_those_of_the_full_weights() -> None:
-    full, quantised = fuse_projections(random_target(1)), quantise_projections(random_target(1), CPU)
+def test_features_stay_near_those_of_the_full_weights(kind: str) -> None:
+    full, quantised = fuse_projections(random_target(1)), quantise_projections(random_target(1), CPU, kind)
     embeddings = torch.randn(9, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     features = [one(embeddings, torch.arange(9), one.new_cache(9)) for one in (full, quantised)]
     assert F.cosine_similarity(*features, dim=1).min() > 0.97
 
 
-def test_the_packages_own_model_acts_with_them() -> None:
+@kinds
+def test_the_packages_own_model_acts_with_them(kind: str) -> None:
     import numpy as np
 
-    policy = load_policy(draft="hold", device="cpu", weights="float8")
+    policy = load_policy(draft="hold", device="cpu", weights=kind)
     image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
     first, second = (policy.act(image, "pick up the bowl") for _ in range(2))
     assert first.tokens == second.tokens and np.isfinite(first.values).all()
 
 
 def test_other_weights_are_refused_by_name() -> None:
-    with pytest.raises(ConfigurationError, match="weights 'int3' are none; expected full or float8"):
+    with pytest.raises(ConfigurationError, match="weights 'int3' are none; expected full or float8 or int8"):
         load_policy(device="cpu", weights="int3")
 
 
