@@ -28,14 +28,16 @@ except ImportError:
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 FLOAT8 = torch.float8_e4m3fn
 LARGEST_FLOAT8 = torch.finfo(FLOAT8).max
+OLDEST = (8, 0)
+"""Compute capability of the GPUs (Ampere) whose programs share enough memory for these blocks."""
 MOST_ROWS = 16
 """Of a `product` that is faster than torch's: the least that matrix units multiply at once."""
 PRODUCT_STEP = 256
 """Inputs that `product` reads at once; its blocks divide it."""
 MOST_QUERIES = 64
 """Of `attend`: a tree."""
-KEY_BLOCK = 64
-"""Positions of the cache that `attend` reads at once."""
+AMPLE = (8, 0), (8, 7), (9, 0), (10, 0)
+"""Compute capabilities of the GPUs (servers', and Orin) whose programs share 160 kB and more; others' share 99 kB."""
 
 
 def usable(x: Tensor) -> bool:
@@ -46,7 +48,7 @@ def usable(x: Tensor) -> bool:
 @cache
 def _works() -> bool:
     """Triton compiles and runs here; where it does not, torch's own operations do the same more slowly."""
-    if triton is None:
+    if triton is None or torch.cuda.get_device_capability() < OLDEST:
         return False
     try:
         x = torch.ones(1, 16, device="cuda")
@@ -75,6 +77,8 @@ def product(x: Tensor, weight: Tensor, scale: Tensor | None = None, *, gated: bo
         scale: (out,) float32, what each output is multiplied with.
         gated: SiLU of the first half of the outputs times the second half, which makes them half as many.
     """
+    if gated and len(x) > MOST_ROWS:
+        return gate(product(x, weight, scale))
     count, width = x.shape
     outputs = len(weight) // 2 if gated else len(weight)
     out = torch.empty(count, outputs, dtype=x.dtype, device=x.device)
@@ -83,16 +87,16 @@ def product(x: Tensor, weight: Tensor, scale: Tensor | None = None, *, gated: bo
     if count == 1:
         triton_code.product_of_a_row[(outputs // 2,)](*given, outputs, **kind, BLOCK_OUT=2, BLOCK_IN=1024, num_warps=2)
         return out
-    blocks = _product_blocks(count, outputs > 2 * width, gated)
+    blocks = _product_blocks(count, is_wide=outputs > 2 * width, gated=gated)
     grid = triton.cdiv(count, blocks["BLOCK_ROWS"]), outputs // blocks["BLOCK_OUT"]
     triton_code.product_of_rows[grid](*given, count, outputs, **kind, **blocks, num_warps=4)
     return out
 
 
-def _product_blocks(count: int, is_wide: bool, gated: bool) -> dict[str, int]:
+def _product_blocks(count: int, *, is_wide: bool, gated: bool) -> dict[str, int]:
     """What was fastest on an H200. Few programs must each have more on the way than many have."""
     if count > MOST_ROWS:
-        return {"BLOCK_ROWS": 64, "BLOCK_OUT": 64 if gated else 128, "BLOCK_IN": 64, "num_stages": 3}
+        return {"BLOCK_ROWS": 64, "BLOCK_OUT": 128, "BLOCK_IN": 64, "num_stages": 3}
     step, stages = (PRODUCT_STEP // 2, 3) if gated else (PRODUCT_STEP, 3 if is_wide else 5)
     return {"BLOCK_ROWS": MOST_ROWS, "BLOCK_OUT": 32, "BLOCK_IN": step, "num_stages": stages}
 
@@ -194,6 +198,7 @@ def attend(
     head_size = width // heads
     mixed = torch.empty(count, width, dtype=projected.dtype, device=projected.device)
     keys, values = cache.keys[layer], cache.values[layer]
+    blocks = _attention_blocks(count, projected.device)
     triton_code.attend[(heads,)](
         projected,
         *rotation,
@@ -208,13 +213,20 @@ def attend(
         width,
         head_size**-0.5,
         HALF=head_size // 2,
-        BLOCK_ROWS=16 if count <= 16 else MOST_QUERIES,
-        BLOCK_KEYS=KEY_BLOCK,
-        BLOCKS=triton.cdiv(cache.length, KEY_BLOCK),
+        **blocks,
+        BLOCKS=triton.cdiv(cache.length, blocks["BLOCK_KEYS"]),
         num_warps=4,
-        num_stages=2,
     )
     return mixed
+
+
+def _attention_blocks(count: int, device: torch.device) -> dict[str, int]:
+    """What was fastest on an H200, and what a smaller GPU can hold."""
+    if count > MOST_ROWS:
+        return {"BLOCK_ROWS": MOST_QUERIES, "BLOCK_KEYS": 64, "num_stages": 2}
+    ample = device.type == "cuda" and torch.cuda.get_device_capability(device) in AMPLE
+    keys, stages = (128, 3) if ample else (64, 2)
+    return {"BLOCK_ROWS": MOST_ROWS, "BLOCK_KEYS": keys, "num_stages": stages}
 
 
 def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
