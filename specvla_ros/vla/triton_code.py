@@ -108,7 +108,7 @@ def load_turned(start, angle, cosines, sines, given, HALF: tl.constexpr):
     return rotated(first, -second, cosine_1, sine_1), rotated(second, first, cosine_2, sine_2)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "length"])
 def attend(
     projected,
     cosines,
