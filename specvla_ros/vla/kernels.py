@@ -31,7 +31,7 @@ LARGEST_FLOAT8 = torch.finfo(FLOAT8).max
 OLDEST = (8, 0)
 """Compute capability of the GPUs (Ampere) whose programs share enough memory for these blocks."""
 MOST_ROWS = 16
-"""Of a `product` that is faster than torch's: the least that matrix units multiply at once."""
+"""Of a `product` that is faster than torch's, and of a block in `attend`: the least that matrix units multiply."""
 PRODUCT_STEP = 256
 """Inputs that `product` reads at once; its blocks divide it."""
 MOST_QUERIES = 64
@@ -199,7 +199,7 @@ def attend(
     mixed = torch.empty(count, width, dtype=projected.dtype, device=projected.device)
     keys, values = cache.keys[layer], cache.values[layer]
     blocks = _attention_blocks(count, projected.device)
-    triton_code.attend[(heads,)](
+    triton_code.attend[(heads, triton.cdiv(count, MOST_ROWS))](
         projected,
         *rotation,
         keys,
@@ -222,11 +222,10 @@ def attend(
 
 def _attention_blocks(count: int, device: torch.device) -> dict[str, int]:
     """What was fastest on an H200, and what a smaller GPU can hold."""
-    if count > MOST_ROWS:
-        return {"BLOCK_ROWS": MOST_QUERIES, "BLOCK_KEYS": 64, "num_stages": 2}
     ample = device.type == "cuda" and torch.cuda.get_device_capability(device) in AMPLE
     keys, stages = (128, 3) if ample else (64, 2)
-    return {"BLOCK_ROWS": MOST_ROWS, "BLOCK_KEYS": keys, "num_stages": stages}
+    new = MOST_ROWS if count <= MOST_ROWS else MOST_QUERIES
+    return {"BLOCK_ROWS": MOST_ROWS, "BLOCK_NEW": new, "BLOCK_KEYS": keys, "num_stages": stages}
 
 
 def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """The kernels of `specvla_ros.vla.kernels` in Triton's language, which knows no types of arguments.
 
-Rows lie behind each other in memory. Products are started with a program for each block of outputs, attention with one
-for each head, all others with one for each row.
+Rows lie behind each other in memory. Products and attention are started with a program for each block of their results,
+all others with one for each row.
 """
 
 from __future__ import annotations
@@ -125,28 +125,34 @@ def attend(
     scale,
     HALF: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
+    BLOCK_NEW: tl.constexpr,
     BLOCK_KEYS: tl.constexpr,
     BLOCKS: tl.constexpr,
 ):
-    """A program for each head: the new rows among themselves, then block by block over the cache (online softmax)."""
+    """A program for each head and block of rows: the new rows, then the cache block by block (online softmax).
+
+    A row's result does not depend on how many others there are.
+    """
     head, size = tl.program_id(0).to(tl.int64), 2 * HALF
-    row, half, column = tl.arange(0, BLOCK_ROWS), tl.arange(0, HALF), tl.arange(0, 2 * HALF)
-    given = row[:, None] < count
-    angle = row[:, None] * size + half[None, :]
-    rows = projected + row[:, None] * 3 * width + head * size
-    query_1, query_2 = load_turned(rows + half[None, :], angle, cosines, sines, given, HALF)
-    new_1, new_2 = load_turned(rows + width + half[None, :], angle, cosines, sines, given, HALF)
-    new_values = tl.load(rows + 2 * width + column[None, :], mask=given, other=0.0)
+    row, new = tl.program_id(1) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS), tl.arange(0, BLOCK_NEW)
+    half, column = tl.arange(0, HALF), tl.arange(0, 2 * HALF)
+    given, known = row[:, None] < count, new[:, None] < count
+    rows = projected + row[:, None] * 3 * width + head * size + half[None, :]
+    query_1, query_2 = load_turned(rows, row[:, None] * size + half[None, :], cosines, sines, given, HALF)
+    rows = projected + new[:, None] * 3 * width + width + head * size
+    new_1, new_2 = load_turned(rows + half[None, :], new[:, None] * size + half[None, :], cosines, sines, known, HALF)
+    new_values = tl.load(rows + width + column[None, :], mask=known, other=0.0)
     keys += head * head_stride
     values += head * head_stride
-    slots = (length + row[:, None]) * size
-    tl.store(keys + slots + half[None, :], new_1, mask=given)
-    tl.store(keys + slots + HALF + half[None, :], new_2, mask=given)
-    tl.store(values + slots + column[None, :], new_values, mask=given)
+    slots = (length + new[:, None]) * size
+    stored = known & (tl.program_id(1) == 0)
+    tl.store(keys + slots + half[None, :], new_1, mask=stored)
+    tl.store(keys + slots + HALF + half[None, :], new_2, mask=stored)
+    tl.store(values + slots + column[None, :], new_values, mask=stored)
 
     own = tl.dot(query_1, tl.trans(new_1)) + tl.dot(query_2, tl.trans(new_2))
-    own_bias = bias + row[:, None] * window + length + row[None, :]
-    own = own * scale + tl.load(own_bias, mask=given & (row[None, :] < count), other=float("-inf")).to(tl.float32)
+    own_bias = bias + row[:, None] * window + length + new[None, :]
+    own = own * scale + tl.load(own_bias, mask=given & (new[None, :] < count), other=float("-inf")).to(tl.float32)
     own = tl.where(given, own, 0.0)  # a row that is none has no number that is not finite
     highest = tl.max(own, 1)
     shares = tl.exp(own - highest[:, None])

@@ -121,31 +121,43 @@ def test_a_row_of_a_product_does_not_depend_on_the_others() -> None:
         assert torch.equal(kernels.product(x[:count].contiguous(), weight), product[:count])
 
 
+def scene(
+    rows: int, head_size: int, length: int, dtype: torch.dtype
+) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor], KeyValueCache, torch.Tensor]:
+    """Projections and rotations of `rows` new positions, a cache of two layers and two heads, and an attention bias."""
+    rotation = drawn(64, head_size, dtype=dtype)[:rows], drawn(65, head_size, dtype=dtype)[:rows]
+    cache = KeyValueCache(2, 2, length + rows + 3, head_size, dtype=dtype, device=DEVICE)
+    cache.length = length
+    cache.keys[:, :, :length] = drawn(2, 2, length, head_size, dtype=dtype)
+    cache.values[:, :, :length] = drawn(2, 2, length, head_size, dtype=dtype) + 1
+    allowed = torch.zeros(rows, cache.capacity, dtype=torch.bool, device=DEVICE)
+    allowed[:, :length] = drawn(64, length, dtype=torch.float32)[:rows] > -1
+    behind = (drawn(64, 64, dtype=torch.float32) > 0).tril() | torch.eye(64, dtype=torch.bool, device=DEVICE)
+    allowed[:, length : length + rows] = behind[:rows, :rows]
+    return drawn(64, 6 * head_size, dtype=dtype)[:rows], rotation, cache, attention_bias(allowed, dtype)
+
+
 @pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if dtype != torch.float32])
 @pytest.mark.parametrize(("rows", "head_size", "length"), [(1, 32, 70), (6, 64, 64), (16, 128, 9), (50, 32, 130)])
 def test_attention_over_the_cache_and_a_tree_is_torchs(
     rows: int, head_size: int, length: int, dtype: torch.dtype
 ) -> None:
-    heads, window = 2, length + rows + 3
-    rotation = drawn(rows, head_size, dtype=dtype), drawn(rows + 1, head_size, dtype=dtype)[:rows].contiguous()
-    projected = drawn(rows, 3 * heads * head_size, dtype=dtype)
-    allowed = torch.zeros(rows, window, dtype=torch.bool, device=DEVICE)
-    allowed[:, :length] = drawn(rows, length, dtype=torch.float32) > -1
-    allowed[:, length : length + rows] = (drawn(rows, rows, dtype=torch.float32) > 0).tril() | torch.eye(
-        rows, dtype=torch.bool, device=DEVICE
-    )
-    bias = attention_bias(allowed, dtype)
-    cache, expected = (KeyValueCache(2, heads, window, head_size, dtype=dtype, device=DEVICE) for _ in range(2))
-    for one in (cache, expected):
-        one.length = length
-        one.keys[:, :, :length] = drawn(2, heads, length, head_size, dtype=dtype)
-        one.values[:, :, :length] = drawn(2, heads, length, head_size, dtype=dtype) + 1
-    mixed = kernels.attend(projected, rotation, cache, 1, heads, bias)
-    queries = kernels.rotate_and_store(projected, rotation, expected, 1, heads)
+    projected, rotation, cache, bias = scene(rows, head_size, length, dtype)
+    expected = scene(rows, head_size, length, dtype)[2]
+    mixed = kernels.attend(projected, rotation, cache, 1, 2, bias)
+    queries = kernels.rotate_and_store(projected, rotation, expected, 1, 2)
     exact = F.scaled_dot_product_attention(
-        queries.double(), *(part.double() for part in expected.read(1, window)), attn_mask=bias.double()
+        queries.double(), *(part.double() for part in expected.read(1, cache.capacity)), attn_mask=bias.double()
     )
     assert_same(cache.keys, expected.keys)
     assert torch.equal(cache.values, expected.values)
     error = mixed.double() - exact.transpose(0, 1).reshape(mixed.shape)
     assert float(error.norm() / exact.norm()) < 2 * torch.finfo(dtype).eps
+
+
+def test_attention_of_a_row_does_not_depend_on_the_others() -> None:
+    """What a strict draft lives by where numbers are short: a node of a tree is computed as a greedy step is."""
+    whole = kernels.attend(*scene(50, 64, 130, DTYPES[-1])[:3], 1, 2, scene(50, 64, 130, DTYPES[-1])[3])
+    for rows in (1, 6, 16, 17):
+        projected, rotation, cache, bias = scene(rows, 64, 130, DTYPES[-1])
+        assert torch.equal(kernels.attend(projected, rotation, cache, 1, 2, bias), whole[:rows])
