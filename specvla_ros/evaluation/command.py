@@ -8,7 +8,13 @@ from typing import Any
 
 from rich.console import Console
 
-from specvla_ros.evaluation.comparison import ConditionRow, comparison_dict, comparison_table, write_comparison
+from specvla_ros.evaluation.comparison import (
+    ConditionRow,
+    comparison_dict,
+    comparison_table,
+    earlier_rows,
+    write_comparison,
+)
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import Rig
 from specvla_ros.evaluation.speed_run import SPEED, run_speed, speed_table
@@ -21,11 +27,14 @@ def run_command(
 ) -> dict[str, Any]:
     """Run all evaluations, show and write their tables, then time them if `speed_frames` is not 0.
 
+    What is written of a sweep has the rows of earlier sweeps in the same folder too.
+
     Returns:
         `tasks` and `total` of a single evaluation, `conditions` of several; `speed` where it was measured.
     """
     figures: dict[str, Any] = {}
     rows: list[ConditionRow] = []
+    earlier = earlier_rows(output, sweep) if len(sweep) > 1 else []
     for options, summaries in run_sweep(sweep, console, rig):
         rows.append(ConditionRow(options, summaries[-1]))
         if len(sweep) == 1:
@@ -33,7 +42,7 @@ def run_command(
             console.print(terminal_table(summaries))
         else:
             figures = comparison_dict(rows)
-            write_comparison(rows, output)
+            write_comparison([*earlier, *rows], output)
     if len(sweep) > 1:
         console.print(comparison_table(rows))
     console.print(f"episodes, summary.json and summary.md: {output}", highlight=False, soft_wrap=True)

@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from specvla_ros.evaluation.options import EvaluationOptions
+from specvla_ros.evaluation.runs import find_runs
 from specvla_ros.evaluation.sweep import threshold_text
 from specvla_ros.evaluation.tables import Summary, markdown, success_cells, write_tables
 
@@ -81,6 +82,16 @@ def comparison_dict(rows: Sequence[ConditionRow]) -> dict[str, Any]:
     return {"conditions": [row.to_dict() for row in rows]}
 
 
+def earlier_rows(folder: Path, sweep: Sequence[EvaluationOptions]) -> list[ConditionRow]:
+    """The evaluations that other sweeps left in the folder.
+
+    Raises:
+        ConfigurationError: one of them cannot be read.
+    """
+    renewed = {options.output for options in sweep}
+    return [ConditionRow(run.options, run.total) for run in find_runs(folder) if run.folder not in renewed]
+
+
 def write_comparison(rows: Sequence[ConditionRow], folder: Path) -> None:
-    """summary.json and summary.md of a sweep."""
+    """summary.json and summary.md of a folder's evaluations."""
     write_tables(comparison_dict(rows), markdown(HEADINGS, WORDS, [row.cells() for row in rows]), folder)

@@ -11,10 +11,10 @@ from typing import Any
 
 from specvla_ros.evaluation.latency import LOCKSTEP
 from specvla_ros.evaluation.options import EvaluationOptions
+from specvla_ros.evaluation.runs import Run
 from specvla_ros.evaluation.sweep import combinations, threshold_text
 from specvla_ros.policy import PLAIN
 from specvla_ros.report.films import film_path
-from specvla_ros.report.runs import Run
 from specvla_ros.shipped import NAME
 
 SWEPT = ("draft", "threshold", "latency")

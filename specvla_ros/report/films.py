@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 
 from specvla_ros.evaluation.rollout import EpisodeResult
-from specvla_ros.report.runs import Run
+from specvla_ros.evaluation.runs import Run
 
 VIDEOS = "videos"
 EMBEDDED = 1_000_000

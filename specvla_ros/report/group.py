@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from specvla_ros.evaluation.runs import Run
 from specvla_ros.policy import PLAIN
-from specvla_ros.report.runs import Run
 from specvla_ros.report.speed import SpeedUp, belongs, speed_ups
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from specvla_ros.evaluation.latency import parse_latency
+from specvla_ros.evaluation.runs import CONDITIONS, PLAIN_LABEL, Run
 from specvla_ros.evaluation.tables import success_cells
 from specvla_ros.policy import PLAIN
 from specvla_ros.report.plots import Curve, Panel
-from specvla_ros.report.runs import CONDITIONS, PLAIN_LABEL, Run
 from specvla_ros.report.table import Table
 
 GIVEN = "fixed:"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.evaluation.rig import Rig
+from specvla_ros.evaluation.runs import read_runs
 from specvla_ros.report import contents
 from specvla_ros.report.case_study import (
     ACTIONS,
@@ -25,7 +26,6 @@ from specvla_ros.report.machine import machine_table
 from specvla_ros.report.missing import missing
 from specvla_ros.report.page import Section, code, document, paragraph
 from specvla_ros.report.result_tables import case_table
-from specvla_ros.report.runs import read_runs
 from specvla_ros.report.sheet import Sheet
 from specvla_ros.report.speed import read_speeds
 from specvla_ros.report.tree_picture import draw_case_study

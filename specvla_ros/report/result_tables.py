@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from specvla_ros.evaluation.runs import CONDITIONS, Run
 from specvla_ros.evaluation.tables import success_cells, summarise
 from specvla_ros.policy import ACTION_DIMENSIONS, ACTION_LENGTH
 from specvla_ros.report.case_study import CaseStudy
 from specvla_ros.report.published import PublishedRow
-from specvla_ros.report.runs import CONDITIONS, Run
 from specvla_ros.report.speed import SpeedUp
 from specvla_ros.report.table import ABSENT, Table
 

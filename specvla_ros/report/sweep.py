@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from specvla_ros.evaluation.runs import PLAIN_LABEL, Run
 from specvla_ros.report.plots import Curve, Panel
 from specvla_ros.report.realtime import success_curve
-from specvla_ros.report.runs import PLAIN_LABEL, Run
 from specvla_ros.report.speed import SpeedUp
 
 THRESHOLD = "threshold [bins]"

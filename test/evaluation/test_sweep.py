@@ -96,6 +96,15 @@ def test_a_sweep_is_compared_in_one_table_and_goes_on_where_it_was(tmp_path: Pat
     assert screen.count("2 of 2 episodes are finished already") == 3
 
 
+def test_a_later_sweep_in_the_same_folder_is_written_beside_the_earlier(tmp_path: Path) -> None:
+    run(combinations(options(tmp_path), ["hold"], [0, 3], ["lockstep"]), tmp_path)
+    figures, screen = run(combinations(options(tmp_path), ["hold"], [3, 9], ["lockstep"]), tmp_path)
+    assert [row["folder"] for row in figures["conditions"]] == ["hold_r3", "hold_r9"] and "hold_r0" not in screen
+    written = json.loads((tmp_path / "summary.json").read_text())["conditions"]
+    assert [(row["folder"], row["episodes"]) for row in written] == [("hold_r0", 2), ("hold_r3", 2), ("hold_r9", 2)]
+    assert len((tmp_path / "summary.md").read_text().splitlines()) == 5
+
+
 def test_the_speed_up_of_every_draft_and_threshold_is_measured_in_one_run(tmp_path: Path) -> None:
     sweep = combinations(options(tmp_path), ["hold", "linear"], [0, 9], ["lockstep", "fixed:100"])
     figures, screen = run(sweep, tmp_path, frames=4)

@@ -12,10 +12,10 @@ from specvla_ros.errors import ConfigurationError
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import Rig
 from specvla_ros.evaluation.rollout import Environment
+from specvla_ros.evaluation.runs import read_runs
 from specvla_ros.report.case_study import ACTIONS, CaseRound, CaseStudy, observing, read_case_study
 from specvla_ros.report.report import add_case_study, write_report
 from specvla_ros.report.result_tables import case_table
-from specvla_ros.report.runs import read_runs
 from specvla_ros.report.svg import inline_svg, style
 from specvla_ros.report.tree_picture import draw_case_study
 from specvla_ros.sim.libero import Task

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from specvla_ros.cli import app
 from specvla_ros.evaluation.options import EvaluationOptions
+from specvla_ros.evaluation.runs import read_runs
 from specvla_ros.report.commands import commands
-from specvla_ros.report.runs import read_runs
 
 
 def run(lines: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> dict[Path, EvaluationOptions]:

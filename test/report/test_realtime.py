@@ -6,8 +6,8 @@ import pytest
 from report_folders import episode, write_run
 
 from specvla_ros.evaluation.rollout import EpisodeResult
+from specvla_ros.evaluation.runs import read_runs
 from specvla_ros.report.realtime import latency_panel, realtime_table, threshold_panel, threshold_sweeps
-from specvla_ros.report.runs import read_runs
 
 
 def outcomes(solved: int, tried: int) -> list[EpisodeResult]:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from specvla_ros.errors import ConfigurationError
+from specvla_ros.evaluation.details import Details
 from specvla_ros.evaluation.episode_file import EPISODES, OPTIONS, read_results
 from specvla_ros.evaluation.latency import LOCKSTEP, parse_latency
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rollout import EpisodeResult
 from specvla_ros.evaluation.tables import TOTAL, Summary
 from specvla_ros.policy import PLAIN, Thresholds, expand_thresholds
-from specvla_ros.report.details import Details
 
 CONDITIONS = ("draft", "threshold")
 """What the evaluations of a table differ in first."""
@@ -111,14 +111,23 @@ def read_runs(folder: Path) -> list[Run]:
     Raises:
         ConfigurationError: there are none, or what is there cannot be read.
     """
-    folders = [path.parent for path in (folder / OPTIONS, *sorted(folder.glob(f"*/{OPTIONS}"))) if path.is_file()]
-    runs = [run for run in map(_read, folders) if run.episodes]
+    runs = find_runs(folder)
     if not runs:
         raise ConfigurationError(
             f"{folder} holds no finished episode; expected {OPTIONS} and {EPISODES} in it or in its sub-folders, as "
             "specvla eval --output writes them"
         )
-    return sorted(runs, key=_order)
+    return runs
+
+
+def find_runs(folder: Path) -> list[Run]:
+    """The same, if there are any.
+
+    Raises:
+        ConfigurationError: what is there cannot be read.
+    """
+    folders = [path.parent for path in (folder / OPTIONS, *sorted(folder.glob(f"*/{OPTIONS}"))) if path.is_file()]
+    return sorted((run for run in map(_read, folders) if run.episodes), key=_order)
 
 
 def short_draft(draft: str) -> str:
