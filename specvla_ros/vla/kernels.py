@@ -65,6 +65,7 @@ def multiplies(x: Tensor, weight: Tensor) -> bool:
         and x.dtype != torch.float32  # the matrix units would round it
         and weight.shape[1] % PRODUCT_STEP == 0
         and len(weight) % PRODUCT_STEP == 0
+        and weight.is_contiguous()
         and usable(x)
     )
 
