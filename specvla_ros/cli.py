@@ -43,6 +43,7 @@ MaxSteps = Annotated[int, typer.Option(min=0, help="Steps at most; 0 is the suit
 UnnormKey = Annotated[str, typer.Option(help="norm_stats key; may be left out when there is only one.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Weights = Annotated[str, typer.Option(help="full, or the language model's layers in 8 bits: float8 or int8.")]
 Bag = Annotated[Path, typer.Argument(metavar="BAG", help="rosbag2 folder, mcap or sqlite3.")]
 ImageTopic = Annotated[str, typer.Option(help="Image or CompressedImage in the bag; empty: image or image/compressed.")]
 InstructionTopic = Annotated[str, typer.Option(help="String in the bag: what to do; each begins an episode.")]
@@ -114,7 +115,10 @@ def act(
 
 @app.command("eval")
 def evaluate(
-    suite: Suite = "libero_spatial",
+    suite: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="LIBERO suite, libero_spatial by default; several are evaluated.", show_default=False),
+    ] = None,
     task: Annotated[
         Optional[list[int]], typer.Option(help="Index of a task in its suite, once for each; none: all.")  # noqa: UP045
     ] = None,
@@ -146,7 +150,19 @@ def evaluate(
         float, typer.Option(min=0.0, help="When the scene moves on: seconds after its frame that a command holds.")
     ] = HOLD_TIME,
     fast_rendering: FastRendering = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes, each with its own model; 0: one for each core.")] = 0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    weights: Weights = "full",
+    seed: Annotated[int, typer.Option(min=0, help="Of what an initial state does not hold; the same each time.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes, each with a scene; 0: one for each core.")] = 0,
+    one_policy: Annotated[
+        Optional[bool],  # noqa: UP045
+        typer.Option(
+            "--one-policy/--policy-each",
+            help="One model decides for all processes, or each has its own; by default one on a GPU.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path, typer.Option(help="Folder for results; started again with the same options it goes on there.")
     ] = Path("runs/eval"),
@@ -163,15 +179,17 @@ def evaluate(
 ) -> None:
     """Success rate, steps and tokens per forward on a LIBERO suite, by OpenVLA's protocol.
 
-    With several drafts, thresholds or latencies every combination is evaluated, each in a folder of its own.
+    With several suites, drafts, thresholds or latencies every combination is evaluated, each in a folder of its own.
     """
     from specvla_ros.evaluation.command import run_command
     from specvla_ros.evaluation.latency import LOCKSTEP, model_from_benchmark
     from specvla_ros.evaluation.options import EvaluationOptions
     from specvla_ros.evaluation.sweep import combinations, parse_threshold
+    from specvla_ros.runtime import select_device
 
+    suites = suite or ["libero_spatial"]
     options = EvaluationOptions(
-        suite=suite,
+        suite=suites[0],
         output=output,
         tasks=tuple(task or ()),
         trials=trials,
@@ -179,13 +197,18 @@ def evaluate(
         checkpoint=checkpoint,
         hold_time=hold_time,
         fast_rendering=_renders_fast(fast_rendering, checkpoint),
+        device=device,
+        dtype=dtype,
+        weights=weights,
+        seed=seed,
         workers=workers or os.cpu_count() or 1,
+        one_policy=select_device(device).type == "cuda" if one_policy is None else one_policy,
         videos=videos,
         ros=ros,
     )
     thresholds = [parse_threshold(text) for text in threshold or ["0"]]
     latencies = [model_from_benchmark(text) for text in latency or [LOCKSTEP]]
-    sweep = combinations(options, draft or ["none"], thresholds, latencies)
+    sweep = combinations(options, draft or ["none"], thresholds, latencies, suites)
     console = Console(stderr=json_file is not None and str(json_file) == "-")
     write_json(run_command(sweep, speed, output, console), json_file)
 

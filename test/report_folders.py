@@ -33,7 +33,7 @@ def write_speed(folder: Path, run: EvaluationOptions, speed_ups: dict[tuple[str,
     """speed.json with rows by draft and threshold."""
     conditions = run.conditions()
     report = {
-        **{name: conditions[name] for name in ("suite", "checkpoint", "weights", "fast_rendering", "image_size")},
+        **{name: conditions[name] for name in ("suite", "checkpoint", "fingerprint", "fast_rendering", "image_size")},
         "task": 0,
         "language": "do task 0",
         "frames": 50,

@@ -21,7 +21,8 @@ class EpisodeFile:
 
     Args:
         folder: made when it does not exist.
-        conditions: what the results depend on; must be what the folder's earlier results were made under.
+        conditions: what the results depend on; must be what the folder's earlier results were made under, but for the
+            checkpoint's place: its fingerprint says whether it is the same.
 
     Raises:
         ConfigurationError: other conditions, another evaluation is writing there, or a line is no episode's result.
@@ -105,7 +106,7 @@ def _require_same(path: Path, conditions: Mapping[str, Any]) -> None:
     differing = [
         f"{name} is {saved.get(name)!r} there and {conditions.get(name)!r} now"
         for name in {**saved, **conditions}
-        if saved.get(name) != conditions.get(name)
+        if name != "checkpoint" and saved.get(name) != conditions.get(name)
     ]
     if differing:
         raise ConfigurationError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from specvla_ros.policy import expand_thresholds
 from specvla_ros.shipped import checkpoint_directory
 from specvla_ros.sim.holding import HOLD_TIME
 from specvla_ros.sim.libero import Task
+from specvla_ros.vla.fingerprint import weights_mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +25,16 @@ class EvaluationOptions:
         tasks: indices in the suite; empty is all of them.
         trials: initial states 0 .. trials - 1 of each task, of 50.
         max_steps: an episode ends after so many; 0 is OpenVLA's limit for the suite.
-        checkpoint, draft, threshold: see `specvla_ros.load_policy`; the empty checkpoint is the package's own.
+        checkpoint, draft, threshold, device, dtype, weights: see `specvla_ros.load_policy`; the empty checkpoint is the
+            package's own.
         latency: of a command in simulated time, see `parse_latency`.
         hold_time: simulated seconds that a command holds in real time, counted from its frame.
         fast_rendering: for a policy that was trained with it; a published checkpoint needs the stock picture.
         image_size: height and width of the camera image in pixels.
-        workers: processes, each with a policy and a scene of its own.
+        seed: of what an initial state does not hold, the same for every episode: a result depends neither on the order
+            nor on the number of workers.
+        workers: processes, each with a scene of its own.
+        one_policy: one model in the parent process decides for all workers, as on a GPU; else each has its own.
         videos: so many episodes of each task are filmed, the first ones.
         ros: through the policy node and the LIBERO bridge, one episode after the other.
     """
@@ -43,11 +47,16 @@ class EvaluationOptions:
     checkpoint: str = ""
     draft: str = "none"
     threshold: int | tuple[int, ...] = 0
+    device: str = "auto"
+    dtype: str = "auto"
+    weights: str = "full"
     latency: str = LOCKSTEP
     hold_time: float = HOLD_TIME
     fast_rendering: bool = False
     image_size: int = 256
+    seed: int = 0
     workers: int = 1
+    one_policy: bool = False
     videos: int = 0
     ros: bool = False
 
@@ -78,27 +87,32 @@ class EvaluationOptions:
         return self.output / "videos" / f"{task.suite}_task{task.index:02d}_episode{episode:02d}.mp4"
 
     def conditions(self) -> dict[str, Any]:
-        """What an episode's result depends on; which episodes are run, and by how many workers, is no part of it."""
+        """What an episode's result depends on; which episodes are run, and by how many workers, is no part of it.
+
+        Raises:
+            ConfigurationError: there is no such device or type.
+        """
+        from specvla_ros.runtime import select_device, select_dtype
+
         directory = self.checkpoint_directory
-        drafts = [Path(name.strip()).expanduser() for name in self.draft.split("+")]
+        names = [name.strip() for name in self.draft.split("+")]
+        drafts = [directory / "draft" if name == "eagle" else Path(name).expanduser() for name in names]
+        device = select_device(self.device)
         return {
             "suite": self.suite,
             "checkpoint": str(directory),
             "draft": self.draft,
             "threshold": self.threshold if isinstance(self.threshold, int) else list(self.threshold),
+            "device": device.type,
+            "dtype": str(select_dtype(self.dtype, device)).removeprefix("torch."),
+            "weights": self.weights,
             "mode": "realtime" if self.realtime else LOCKSTEP,
             "latency": self.latency,
             "hold_time": self.hold_time,
             "max_steps": self.max_steps,
             "fast_rendering": self.fast_rendering,
             "image_size": self.image_size,
+            "seed": self.seed,
             "ros": self.ros,
-            # Training writes to the same folder again and again.
-            "weights": _last_written([directory, *drafts]),
+            "fingerprint": weights_mark([directory, *drafts]),
         }
-
-
-def _last_written(directories: list[Path]) -> str:
-    """UTC time of the newest weights in the directories; a name that is no directory has none."""
-    times = [file.stat().st_mtime for directory in directories for file in directory.glob("*.safetensors")]
-    return datetime.fromtimestamp(max(times, default=0.0), timezone.utc).isoformat(timespec="seconds")

@@ -19,14 +19,20 @@ class Rig:
         return list_tasks(options.suite)
 
     def load_policy(self, options: EvaluationOptions) -> Policy:
-        """The policy on one thread: the workers are as many as the cores, and one thread's rounding is its own."""
+        """The policy; on a CPU on one thread, whose rounding is its own: the workers are as many as the cores."""
         import torch
 
         from specvla_ros.runtime import load_policy
 
         torch.set_num_threads(1)
         return load_policy(
-            options.checkpoint_directory, options.draft, options.threshold, unnorm_key=unnorm_key(options)
+            options.checkpoint_directory,
+            options.draft,
+            options.threshold,
+            options.device,
+            options.dtype,
+            unnorm_key(options),
+            weights=options.weights,
         )
 
     def load_policies(self, several: Sequence[EvaluationOptions]) -> list[Policy]:

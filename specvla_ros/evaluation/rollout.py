@@ -15,9 +15,6 @@ from specvla_ros.policy import ACTION_LENGTH, DecodeStats, Policy
 from specvla_ros.sim.holding import HOLD_TIME
 from specvla_ros.sim.libero import STEP_LIMITS, Frame, Task
 
-SEED = 0
-"""The same for every episode, so that a result depends neither on order nor on the number of workers."""
-
 
 class Environment(Protocol):
     """What an episode needs of `LiberoEnvironment`."""

@@ -35,15 +35,15 @@ def run_speed(sweep: Sequence[EvaluationOptions], frames: int, output: Path, rig
     policies = rig.load_policies(several)
     task = rig.tasks(plain)[plain.tasks[0] if plain.tasks else 0]
     with closing(rig.create_environment(plain, task)) as environment:
-        images = record_frames(policies[0], environment, task, frames)
+        images = record_frames(policies[0], environment, task, frames, plain.seed)
     speeds = measure_speed(policies, images, task.language)
     conditions = plain.conditions()
     report = {
-        **{name: conditions[name] for name in ("suite", "checkpoint", "weights", "fast_rendering", "image_size")},
+        **{name: conditions[name] for name in ("suite", "checkpoint", "fingerprint", "fast_rendering", "image_size")},
         "task": task.index,
         "language": task.language,
         "frames": len(images),
-        "device": _device(),
+        "device": _device(conditions["device"]),
         "rows": [
             {"draft": one.draft, "threshold": one.conditions()["threshold"], **asdict(speed)}
             for one, speed in zip(several, speeds, strict=True)
@@ -72,8 +72,8 @@ def speed_table(report: dict[str, Any]) -> Table:
     return table
 
 
-def _device() -> str:
-    """What `load_policy` decodes on when it is not told."""
+def _device(kind: str) -> str:
+    """Its name, and how many threads `load_policy` decodes with."""
     import torch
 
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"the CPU, {torch.get_num_threads()} thread"
+    return torch.cuda.get_device_name() if kind == "cuda" else f"the CPU, {torch.get_num_threads()} thread"

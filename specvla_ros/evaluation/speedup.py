@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from specvla_ros.evaluation.rollout import SEED, Environment
+from specvla_ros.evaluation.rollout import Environment
 from specvla_ros.policy import LooksAhead, Policy
 from specvla_ros.sim.libero import RGB, Task
 
@@ -36,10 +36,10 @@ class Speed:
     interval: tuple[float, float]
 
 
-def record_frames(policy: Policy, environment: Environment, task: Task, count: int) -> list[RGB]:
+def record_frames(policy: Policy, environment: Environment, task: Task, count: int, seed: int = 0) -> list[RGB]:
     """The first `count` images that a policy sees in the task's first episode; fewer when it is solved before."""
     policy.reset()
-    frame = environment.reset(0, SEED)
+    frame = environment.reset(0, seed)
     images: list[RGB] = []
     while True:
         assert frame.image is not None

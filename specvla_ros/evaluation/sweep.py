@@ -1,4 +1,4 @@
-"""Several evaluations in one go: every draft with every threshold and every latency, on the same episodes."""
+"""Several evaluations in one go: on every suite every draft with every threshold and every latency."""
 
 from __future__ import annotations
 
@@ -24,24 +24,32 @@ def combinations(
     drafts: Sequence[str],
     thresholds: Sequence[int | tuple[int, ...]],
     latencies: Sequence[str],
+    suites: Sequence[str] = (),
 ) -> list[EvaluationOptions]:
     """The options of each evaluation, in folders of their own below the output; a single one keeps the folder itself.
+
+    Args:
+        suites: instead of the options' own.
 
     Raises:
         ConfigurationError: two drafts would share a folder.
     """
     chosen = list(
         dict.fromkeys(
-            (draft, 0 if draft == PLAIN else threshold, latency)
-            for draft, threshold, latency in itertools.product(drafts, thresholds, latencies)
+            (suite, draft, 0 if draft == PLAIN else threshold, latency)
+            for suite, draft, threshold, latency in itertools.product(
+                suites or (options.suite,), drafts, thresholds, latencies
+            )
         )
     )
     sweep = [
-        replace(options, draft=draft, threshold=threshold, latency=latency) for draft, threshold, latency in chosen
+        replace(options, suite=suite, draft=draft, threshold=threshold, latency=latency)
+        for suite, draft, threshold, latency in chosen
     ]
     if len(sweep) == 1:
         return sweep
-    names = [folder_name(one) for one in sweep]
+    several = len(set(suites)) > 1
+    names = [f"{one.suite}_{folder_name(one)}" if several else folder_name(one) for one in sweep]
     if len(set(names)) < len(names):
         raise ConfigurationError(f"drafts {', '.join(drafts)} differ in punctuation only; rename a folder")
     return [replace(one, output=options.output / name) for one, name in zip(sweep, names, strict=True)]

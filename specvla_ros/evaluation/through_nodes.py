@@ -14,7 +14,7 @@ from specvla_ros.demo import Watch, listening, node_process, require_success
 from specvla_ros.errors import SimulationError
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import unnorm_key
-from specvla_ros.evaluation.rollout import SEED, EpisodeResult
+from specvla_ros.evaluation.rollout import EpisodeResult
 from specvla_ros.evaluation.schedule import Job
 from specvla_ros.msg import DecodeStats as StatsMessage
 from specvla_ros.policy import DecodeStats, expand_thresholds
@@ -52,6 +52,9 @@ def policy_parameters(options: EvaluationOptions) -> dict[str, Any]:
         "unnorm_key": unnorm_key(options) or "",
         "draft": options.draft,
         "thresholds": list(expand_thresholds(options.threshold)),
+        "device": options.device,
+        "dtype": options.dtype,
+        "weights": options.weights,
         "max_image_age": 0.0,  # the scene waits, so no image is too old
     }
 
@@ -62,7 +65,7 @@ def bridge_parameters(options: EvaluationOptions, task: Task, episode: int, resu
         "suite": task.suite,
         "task": task.index,
         "episode": episode,
-        "seed": SEED,
+        "seed": options.seed,
         "max_steps": options.max_steps,
         "image_size": options.image_size,
         "fast_rendering": options.fast_rendering,
@@ -113,4 +116,4 @@ def _play(
     if not watch.stats:
         raise SimulationError("no decode statistics were heard; check that nothing else uses this ROS_DOMAIN_ID")
     stats = [decode_stats(message) for message in watch.stats]
-    return EpisodeResult.of(task, episode, SEED, report["success"], report["steps"], stats)
+    return EpisodeResult.of(task, episode, options.seed, report["success"], report["steps"], stats)

@@ -1,12 +1,12 @@
-"""Processes that play episodes, each with a policy and a scene of its own."""
+"""Processes that play episodes, each with a scene of its own."""
 
 from __future__ import annotations
 
 import gc
 import multiprocessing
 import signal
-from collections.abc import Generator, Sequence
-from contextlib import closing, suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -15,8 +15,10 @@ from specvla_ros.errors import SimulationError, SpecVLAError
 from specvla_ros.evaluation.latency import parse_latency
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import Rig
-from specvla_ros.evaluation.rollout import SEED, Environment, EpisodeResult, run_episode
+from specvla_ros.evaluation.rollout import Environment, EpisodeResult, run_episode
 from specvla_ros.evaluation.schedule import Job, Schedule
+from specvla_ros.evaluation.served_policy import ServedPolicy, serving
+from specvla_ros.policy import Policy, expand_thresholds
 from specvla_ros.sim.libero import CONTROL_RATE, Frame, Task
 
 STOP_SECONDS = 10.0
@@ -31,18 +33,9 @@ def play_all(
         SpecVLAError: what a worker met.
         SimulationError: a worker died.
     """
-    # A forked process would share the parent's OpenGL and torch threads.
-    context = multiprocessing.get_context("spawn")
     schedule = Schedule(jobs)
-    processes: dict[Connection, SpawnProcess] = {}
     playing: dict[Connection, Job] = {}
-    try:
-        for _ in range(min(options.workers, len(jobs))):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=work, args=(theirs, rig, options, tasks), daemon=True)
-            process.start()
-            theirs.close()  # so that the worker's death ends the connection
-            processes[ours] = process
+    with _processes(rig, options, tasks, min(options.workers, len(jobs))) as processes:
         for connection in processes:
             job = schedule.next(None)
             assert job is not None, "there are no more workers than jobs"
@@ -57,10 +50,33 @@ def play_all(
                     playing[connection] = job
         for process in processes.values():
             process.join(STOP_SECONDS)
-    finally:
-        for process in processes.values():
-            process.terminate()
-            process.join(STOP_SECONDS)
+
+
+@contextmanager
+def _processes(
+    rig: Rig, options: EvaluationOptions, tasks: Sequence[Task], count: int
+) -> Iterator[dict[Connection, SpawnProcess]]:
+    """So many workers, by the connections that jobs go out through and results come in; they end with the block."""
+    # A forked process would share the parent's OpenGL and torch threads.
+    context = multiprocessing.get_context("spawn")
+    processes: dict[Connection, SpawnProcess] = {}
+    served = [context.Pipe() for _ in range(count)] if options.one_policy else []
+    policies = rig.load_policies([options] * count) if served else []
+    with serving(policies, [ours for ours, _ in served]):
+        try:
+            for index in range(count):
+                ours, theirs = context.Pipe()
+                policy = served[index][1] if served else None
+                process = context.Process(target=work, args=(theirs, policy, rig, options, tasks), daemon=True)
+                process.start()
+                for connection in filter(None, (theirs, policy)):
+                    connection.close()  # so that the worker's death ends the connection
+                processes[ours] = process
+            yield processes
+        finally:
+            for process in processes.values():
+                process.terminate()
+                process.join(STOP_SECONDS)
 
 
 def _hand(connection: Connection, job: Job | None) -> None:
@@ -83,11 +99,18 @@ def _receive(connection: Connection, process: SpawnProcess) -> EpisodeResult:
     return answer
 
 
-def work(connection: Connection, rig: Rig, options: EvaluationOptions, tasks: Sequence[Task]) -> None:
-    """A worker process: jobs in, results or one error out, until None comes or the parent is gone."""
+def work(
+    connection: Connection, served: Connection | None, rig: Rig, options: EvaluationOptions, tasks: Sequence[Task]
+) -> None:
+    """A worker process: jobs in, results or one error out, until None comes or the parent is gone.
+
+    Args:
+        served: where the parent's policy answers; None for a policy of its own.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends its workers
     try:
-        with closing(Player(rig, options, tasks)) as player:
+        policy = ServedPolicy(served, expand_thresholds(options.threshold)) if served else rig.load_policy(options)
+        with closing(Player(rig, options, tasks, policy)) as player:
             while (job := connection.recv()) is not None:
                 connection.send(player.play(job))
     except SpecVLAError as error:
@@ -102,11 +125,11 @@ class Player:
     Images are rendered by the thread that plays: a scene's render context belongs to the thread that made it.
     """
 
-    def __init__(self, rig: Rig, options: EvaluationOptions, tasks: Sequence[Task]) -> None:
+    def __init__(self, rig: Rig, options: EvaluationOptions, tasks: Sequence[Task], policy: Policy) -> None:
         self._rig = rig
         self._options = options
         self._tasks = {task.index: task for task in tasks}
-        self._policy = rig.load_policy(options)
+        self._policy = policy
         self._environment: Environment | None = None
         self._task: Task | None = None
 
@@ -120,7 +143,7 @@ class Player:
             environment,
             task,
             job.episode,
-            SEED,
+            self._options.seed,
             self._options.max_steps or None,
             latency=parse_latency(self._options.latency),
             hold_time=self._options.hold_time,

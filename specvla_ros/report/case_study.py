@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import Rig
-from specvla_ros.evaluation.rollout import SEED
 from specvla_ros.policy import PLAIN, Action, DecodeStats, Thresholds
 from specvla_ros.runtime import OpenVLAPolicy
 from specvla_ros.sim.libero import Frame
@@ -137,7 +136,7 @@ def play_case_study(
     seen: list[tuple[Frame, Action, tuple[CaseRound, ...]]] = []
     with closing(rig.create_environment(options, scene)) as environment:
         policy.reset()
-        frame = environment.reset(episode, SEED)
+        frame = environment.reset(episode, options.seed)
         while not frame.success and frame.step < ACTIONS:
             assert frame.image is not None
             action, rounds = observe(policy, frame.image, scene.language)

@@ -18,6 +18,8 @@ from specvla_ros.report.films import film_path
 from specvla_ros.shipped import NAME
 
 SWEPT = ("draft", "threshold", "latency")
+AS_GIVEN = {"device": "cpu", "dtype": "float32", "weights": "full", "seed": 0}
+"""Other conditions, and what they are on a CPU when they are not given."""
 TASKS = {"libero_90": 90}
 """Tasks of a suite, where there are not ten."""
 
@@ -91,6 +93,7 @@ def _command(options: EvaluationOptions, runs: Sequence[Run], timed: dict[Path, 
         words += [word for latency in swept["latency"] for word in ("--latency", latency)]
         words += ["--hold-time", f"{options.hold_time:g}"]
     words.append("--fast-rendering" if options.fast_rendering else "--no-fast-rendering")
+    words += [word for name in AS_GIVEN for word in _changed(options, name)]
     if options.max_steps:
         words += ["--max-steps", str(options.max_steps)]
     if options.ros:
@@ -101,6 +104,12 @@ def _command(options: EvaluationOptions, runs: Sequence[Run], timed: dict[Path, 
     if speed and not runs[0].realtime and _timed_conditions(speed) == _conditions(runs):
         words += ["--speed", str(timed.pop(options.output)["frames"])]
     return shlex.join([*words, "--output", short_path(options.output)])
+
+
+def _changed(options: EvaluationOptions, name: str) -> list[str]:
+    """An option that is not what it is without being given, on a machine without a GPU."""
+    value, usual = getattr(options, name), AS_GIVEN[name]
+    return [] if value == usual else [f"--{name}", str(value)]
 
 
 def base_words(options: EvaluationOptions) -> list[str]:

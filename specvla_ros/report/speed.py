@@ -13,7 +13,7 @@ from specvla_ros.evaluation.runs import CONDITIONS, Run, short_draft, threshold_
 from specvla_ros.evaluation.speed_run import SPEED
 from specvla_ros.report.table import Table
 
-SAME = ("suite", "checkpoint", "weights")
+SAME = ("suite", "fingerprint")
 
 
 @dataclass(frozen=True, slots=True)

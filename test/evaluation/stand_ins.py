@@ -16,7 +16,7 @@ from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import Rig
 from specvla_ros.evaluation.rollout import Environment, EpisodeResult
 from specvla_ros.fake_policy import FakePolicy
-from specvla_ros.policy import Policy, expand_thresholds
+from specvla_ros.policy import Action, Policy, expand_thresholds
 from specvla_ros.sim.libero import Frame, LiberoEnvironment, Task
 
 SHORT = 3
@@ -48,6 +48,23 @@ class FakeRig(Rig):
             file.write(f"{task.index}\n")
         values = {"suite": task.suite, "task": task.index}
         return FakeEnvironment(values, success_step=SHORT if task.index % 2 else 0)
+
+
+class ServedFaultRig(FakeRig):
+    """The parent's policies fail: `fault` is raise, as the decoder does, or break, as nothing should."""
+
+    def load_policies(self, several: Sequence[EvaluationOptions]) -> list[Policy]:
+        return [FaultyPolicy(self.fault) for _ in several]
+
+
+class FaultyPolicy(FakePolicy):
+    def __init__(self, fault: str) -> None:
+        super().__init__()
+        self._fault = fault
+
+    def act(self, image: NDArray[np.uint8], instruction: str) -> Action:
+        kind = DecodeError if self._fault == "raise" else ValueError
+        raise kind("the stand-in was told to fail")
 
 
 class ShortRig(Rig):

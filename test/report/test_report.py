@@ -76,7 +76,7 @@ def test_speed_ups_are_those_measured_on_the_same_weights(tmp_path: Path) -> Non
     sweep(tmp_path)
     run = write_run(tmp_path / "hold_r9", [episode()], draft="hold", threshold=9)
     write_speed(tmp_path, run, {("none", 0): 1.0, ("hold", 9): 1.5})
-    write_speed(tmp_path / "none_r0", run, {("hold", 0): 7.0}, weights="older")
+    write_speed(tmp_path / "none_r0", run, {("hold", 0): 7.0}, fingerprint="another")
     table = rows(write_report(tmp_path, tmp_path / "report").parent / "libero_object_main.csv")
     assert [row["speed-up"] for row in table[:3]] == ["1.00x", "", "1.50x"]
 

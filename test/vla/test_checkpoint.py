@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from specvla_ros.vla.checkpoint import (
     write_checkpoint,
 )
 from specvla_ros.vla.config import OpenVLAConfig
-from specvla_ros.vla.fingerprint import require_sha256, weights_sha256
+from specvla_ros.vla.fingerprint import require_sha256, weights_mark, weights_sha256
 
 CPU = torch.device("cpu")
 SHAPES = {"layer.weight": (4, 3), "layer.bias": (4,)}
@@ -220,3 +221,23 @@ def test_a_broken_checkpoint_is_refused_by_load_policy_too(tmp_path: Path) -> No
         load_policy(tmp_path)
     with pytest.raises(CheckpointError, match=r"config.json is not readable JSON"):
         load_head(tmp_path, torch.float32, CPU)
+
+
+def test_a_mark_is_of_all_weights_in_some_directories_wherever_they_lie(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 20_000  # five megabytes: not all of it is read
+    first, second = tmp_path / "first", tmp_path / "second"
+    for directory in (first, second):
+        directory.mkdir()
+        (directory / "model.safetensors").write_bytes(content)
+        os.utime(directory / "model.safetensors", (1.0, 1.0 if directory == first else 2.0))
+    mark = weights_mark([first])
+    assert weights_mark([second]) == mark == weights_mark([first, tmp_path / "nowhere"])
+    (second / "pytorch_model.bin").write_bytes(b"a draft")
+    assert weights_mark([first, second]) != mark != weights_mark([second])
+    for place in (0, len(content) // 2, len(content) - 1):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        (first / "model.safetensors").write_bytes(changed)
+        assert weights_mark([first]) != mark
+    (first / "model.safetensors").write_bytes(content + b"0")
+    assert weights_mark([first]) != mark
