@@ -60,7 +60,7 @@ class LoadedNode(LifecycleNode, ABC, Generic[T]):
 
     @abstractmethod
     def stop_motion(self) -> None:
-        """One command without motion, then none. May be called twice."""
+        """One command without motion, then none. May be called twice, and after a `start_motion` that failed."""
 
     @abstractmethod
     def while_loading(self, seconds: float) -> None:
@@ -101,10 +101,14 @@ class LoadedNode(LifecycleNode, ABC, Generic[T]):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Commands may go out."""
+        """Commands may go out; ERROR, and with it `on_error`, when they cannot."""
         result = super().on_activate(state)
         if result == SUCCESS:
-            self.start_motion()
+            try:
+                self.start_motion()
+            except Exception as error:  # rclpy would say nothing about it
+                self.get_logger().error(f"not activated: {type(error).__name__}: {error}")
+                return ERROR
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:

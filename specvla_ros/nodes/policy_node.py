@@ -141,13 +141,16 @@ class PolicyNode(LoadedNode[Arrival]):
 
     def stop_motion(self) -> None:
         """One command without motion, then none; the camera is not listened to."""
-        if self._camera is None:
-            return
+        was_active = self._stream.gate.active
         self._stream.change_gate(lambda gate: gate.with_active(False))
-        self.destroy_subscription(self._camera)
-        self.destroy_timer(self._command_timer)
+        # Each by itself: an activation may have failed between them.
+        if self._command_timer is not None:
+            self.destroy_timer(self._command_timer)
+        if self._camera is not None:
+            self.destroy_subscription(self._camera)
         self._camera = self._command_timer = None
-        self._reporter.say(WARN, "inactive", self._stream.gate.reason)
+        if was_active:
+            self._reporter.say(WARN, "inactive", self._stream.gate.reason)
 
     def close(self) -> bool:
         """The process ends, and with it the shared memory in which the last word lies: wait until it has been read."""
