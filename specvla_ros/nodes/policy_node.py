@@ -164,7 +164,6 @@ class PolicyNode(LoadedNode[Arrival]):
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._health.image_arrived()
-        self._clock_watch.something_came()
         self._look_at_clock()
         if self.worker is None:
             return
@@ -235,9 +234,11 @@ class PolicyNode(LoadedNode[Arrival]):
     def _tick(self) -> None:
         """So many times a second while active."""
         self._look_at_clock()
-        if self._clock_watch.stands_still:
-            self._stream.rest()
-        self._stream.repeat()
+        if not self._stream.repeat():
+            self._reporter.refuse(
+                "standstills of the clock",
+                "the clock stands still: check who publishes /clock; the next image's command moves the arm again",
+            )
 
     def _look_at_clock(self) -> None:
         if self._clock_watch.went_back(self._now()):
