@@ -78,7 +78,7 @@ ROWS = {
     ),
     "instruction: changed while an action is decoded": Row(STOP, "instruction: 'open the drawer'", MOVES_AGAIN, "log"),
     "clock goes back": Row(STOP, "the clock went back: the episode begins again", MOVES_AGAIN, "diagnostics, log"),
-    "clock jumps ahead by 1000 s": _refused("stale image: its stamp is 10…"),
+    "clock jumps ahead by 1000 s": _refused("stale image: its stamp is 10… s old,"),
     "clock jumps ahead by 1000 s, max_instruction_age 60 s": _refused(
         "stale instruction: it came 10… s ago;", AFTER_INSTRUCTION
     ),

@@ -83,8 +83,9 @@ def test_a_reliable_subscription_hears_reliable_cameras_only() -> None:
 def test_the_wiring_of_a_panda_gives_servo_twists_in_the_arms_frame() -> None:
     file = CONFIG / "panda_servo.yaml"
     limits = yaml.safe_load(file.read_text())["/**"]["ros__parameters"]
-    # As launch/panda_servo.launch.py wires it.
     wiring = {"delta_twist": "/servo_node/delta_twist_cmds", "gripper_position": "/panda_hand_controller/commands"}
+    launch_file = (CONFIG.parent / "launch" / "panda_servo.launch.py").read_text()
+    assert all(f'"{topic}"' in launch_file for topic in wiring.values()), "these are the launch file's remappings"
     remappings = [part for name, topic in wiring.items() for part in ("-r", f"{name}:={topic}")]
     twists: list[TwistStamped] = []
     with running_peer() as peer:
