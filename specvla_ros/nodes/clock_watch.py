@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 
-STANDSTILL = 10.0
-"""Seconds of wall time; the slowest simulation (a control step in 5 s) moves its clock more often."""
+LONGEST_STEP = 5.0
+"""Seconds of wall time between two moves of the slowest simulation's clock, a twentieth of a second at factor 0.01."""
+MARGIN = 2.0
+"""A clock that moves in steps is given the time of so many of them."""
 
 
 class ClockWatch:
@@ -13,20 +16,39 @@ class ClockWatch:
 
     def __init__(self) -> None:
         self._latest = 0
-        self._heard = time.monotonic()
 
     def went_back(self, now: int) -> bool:
         """Whether the clock shows less than when it was last asked for."""
-        back = now < self._latest
-        if now != self._latest:
-            self._latest, self._heard = now, time.monotonic()
+        back, self._latest = now < self._latest, now
         return back
 
-    def something_came(self) -> None:
-        """A message of whoever drives the clock: a simulation that waits, for a policy say, is not gone."""
-        self._heard = time.monotonic()
 
-    @property
-    def stands_still(self) -> bool:
-        """Whether the clock has shown the same time for too long and nothing came: whatever drove it is gone."""
-        return time.monotonic() - self._heard > STANDSTILL
+class Standstill:
+    """Whether simulated time has ceased to move, by a clock of the machine that goes on: nobody may drive /clock now.
+
+    A slow simulation is not one that stands still: its clock moves seldom, but it moves. What it usually takes between
+    two moves is the shorter of the last two waits, so that one pause does not make the next standstill look usual.
+    """
+
+    def __init__(self) -> None:
+        self._shown = 0
+        self._moved = time.monotonic()
+        self._waits: deque[float] = deque(maxlen=2)
+
+    def look(self, now: int) -> None:
+        """The clock shows `now`."""
+        if now == self._shown:
+            return
+        moved = time.monotonic()
+        if self._shown:  # the wait for the first time that is shown says nothing about the pace
+            self._waits.append(min(moved - self._moved, LONGEST_STEP))
+        self._shown, self._moved = now, moved
+
+    def outlasts(self, seconds: float, since: float) -> bool:
+        """Whether the clock has not moved for `seconds`, or MARGIN of its usual steps, of wall time.
+
+        Args:
+            since: monotonic time before which nobody counts.
+        """
+        usual = min(self._waits) if len(self._waits) == 2 else 0.0
+        return time.monotonic() - max(self._moved, since) > max(seconds, MARGIN * usual)

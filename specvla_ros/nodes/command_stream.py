@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from rclpy.time import Time
 from std_msgs.msg import Float64MultiArray
 
 from specvla_ros.msg import EndEffectorCommand
+from specvla_ros.nodes.clock_watch import Standstill
 from specvla_ros.nodes.gate import Gate
 from specvla_ros.nodes.messages import nanoseconds, set_motion, twist_message
 from specvla_ros.nodes.safety import AT_REST, Gripper, Values, debounce, keep_in_box, limit_change, limit_speed
@@ -51,10 +53,13 @@ class CommandStream:
         self._settings = settings
         self._count = count
         self._gate = Gate()
+        self._standstill = Standstill()
         self._episode = 0
         self._last: EndEffectorCommand | None = None
         self._wanted: Values | None = None
         """The motion that holds, as it was before speed limit and box; None: nothing holds."""
+        self._sent = 0.0
+        """When that was decoded, by the monotonic clock."""
         self._motion = AT_REST
         """What went out last."""
         self._gripper: Gripper | None = None
@@ -106,6 +111,7 @@ class CommandStream:
                 return False
             settings = self._settings
             self._gripper = debounce(self._gripper, float(action.values[-1]), settings.gripper_decisions)
+            self._sent = time.monotonic()
             self._wanted = limit_change(action.values[:-1], self._motion, settings.change_limits)
             sequence = self._last.sequence + 1 if self._last else 1
             self._last = EndEffectorCommand(header=header, sequence=sequence, gripper=self._gripper.value)
@@ -113,18 +119,30 @@ class CommandStream:
             self._publish(self._allowed(self._wanted), held=False)
             return True
 
-    def repeat(self) -> None:
-        """The timer's part: the last command again while it holds, or its end."""
+    def repeat(self) -> bool:
+        """The timer's part: the last command again while it holds, or its end.
+
+        By the ROS clock it holds for `hold_time` after its image's stamp. Simulated time may cease, and with it that
+        count; so it ends, too, when that clock has not moved for `hold_time` of wall time.
+
+        Returns:
+            False when it ended because the clock stands still.
+        """
         with self._lock:
+            self._standstill.look(self._now())
             if self._wanted is None or self._last is None:
-                return
+                return True
+            hold_time = self._settings.hold_time
             # An image from the future holds no longer than one from the past.
-            if abs(self._age(self._last)) > self._settings.hold_time:
+            is_old = abs(self._age(self._last)) > hold_time
+            stands_still = not is_old and self._standstill.outlasts(hold_time, since=self._sent)
+            if is_old or stands_still:
                 self._count("commands that expired")
                 self.rest()
             else:
                 self._count("commands repeated")
                 self._publish(self._allowed(self._wanted), held=True)
+            return not stands_still
 
     def rest(self) -> None:
         """One command without motion if a command holds; then nothing until the next action."""

@@ -11,7 +11,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 WINDOW = 200
-"""Actions and images that the rates and percentiles look back on."""
+"""Actions, images and poses that the rates and percentiles look back on."""
 SILENCE = 2.0
 """Seconds without an image after which a node that worked is no longer well."""
 
@@ -28,6 +28,8 @@ class Health:
         self._counts: Counter[str] = Counter()
         self._arrivals: deque[float] = deque(maxlen=WINDOW)
         self._ages: deque[float] = deque(maxlen=WINDOW)
+        self._pose_arrivals: deque[float] = deque(maxlen=WINDOW)
+        self._pose_ages: deque[float] = deque(maxlen=WINDOW)
         self._latencies: deque[float] = deque(maxlen=WINDOW)
         self._accept_lengths: deque[float] = deque(maxlen=WINDOW)
         self._rounds: deque[int] = deque(maxlen=WINDOW)
@@ -51,6 +53,12 @@ class Health:
         """For the input age, by the image's stamp."""
         with self._lock:
             self._ages.append(seconds)
+
+    def pose_arrived(self, age: float) -> None:
+        """For the rate and the age [s] of ee_pose, by its stamp."""
+        with self._lock:
+            self._pose_arrivals.append(time.monotonic())
+            self._pose_ages.append(age)
 
     def action_published(self, latency_ms: float, accept_length: float, rounds: int) -> None:
         """For the latency percentiles, the mean accept length and the verification rounds."""
@@ -86,12 +94,16 @@ class Health:
 
     def _rates(self) -> dict[str, str]:
         rates = {}
-        if len(self._arrivals) > 1 and self._arrivals[-1] > self._arrivals[0]:
-            rate = (len(self._arrivals) - 1) / (self._arrivals[-1] - self._arrivals[0])
-            rates["image rate [Hz]"] = f"{rate:.1f}"
-        if self._ages:
-            p50, p95 = np.percentile(self._ages, [50, 95])
-            rates["image age p50 [ms]"], rates["image age p95 [ms]"] = f"{1e3 * p50:.1f}", f"{1e3 * p95:.1f}"
+        for name, arrivals, ages in (
+            ("image", self._arrivals, self._ages),
+            ("ee_pose", self._pose_arrivals, self._pose_ages),
+        ):
+            if len(arrivals) > 1 and arrivals[-1] > arrivals[0]:
+                rate = (len(arrivals) - 1) / (arrivals[-1] - arrivals[0])
+                rates[f"{name} rate [Hz]"] = f"{rate:.1f}"
+            if ages:
+                p50, p95 = np.percentile(ages, [50, 95])
+                rates[f"{name} age p50 [ms]"], rates[f"{name} age p95 [ms]"] = f"{1e3 * p50:.1f}", f"{1e3 * p95:.1f}"
         if self._latencies:
             p50, p95 = np.percentile(self._latencies, [50, 95])
             rates["latency p50 [ms]"], rates["latency p95 [ms]"] = f"{p50:.1f}", f"{p95:.1f}"

@@ -60,21 +60,29 @@ class LoadedNode(LifecycleNode, ABC, Generic[T]):
 
     @abstractmethod
     def stop_motion(self) -> None:
-        """One command without motion, then none. May be called twice."""
+        """One command without motion, then none. May be called twice, and after a `start_motion` that failed."""
 
     @abstractmethod
     def while_loading(self, seconds: float) -> None:
-        """Called again and again while `configure` waits."""
+        """Called again and again until `load` has ended; it has taken so many seconds."""
+
+    @abstractmethod
+    def while_blocked(self) -> None:
+        """Called again and again while `configure` waits, and with it the executor."""
 
     def start_by_itself(self) -> None:
         """Load, and once that is done configure and activate."""
         self._start_loading()
-        settled = time.monotonic() + SETTLING
+        started = time.monotonic()
         timer = self.create_timer(POLL, lambda: look(), clock=self.steady_clock)
 
         def look() -> None:
             worker = self.worker
-            if (worker is not None and not worker.wait_until_set_up(0.0)) or time.monotonic() < settled:
+            seconds = time.monotonic() - started
+            if worker is not None and not worker.wait_until_set_up(0.0):
+                self.while_loading(seconds)
+                return
+            if seconds < SETTLING:
                 return
             self.destroy_timer(timer)
             # A lifecycle manager may have been faster.
@@ -95,16 +103,21 @@ class LoadedNode(LifecycleNode, ABC, Generic[T]):
             if not self.context.ok():
                 return FAILURE
             self.while_loading(time.monotonic() - started)
+            self.while_blocked()
         if not self.is_loaded:
             self._end_worker()
             return FAILURE
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Commands may go out."""
+        """Commands may go out; ERROR, and with it `on_error`, when they cannot."""
         result = super().on_activate(state)
         if result == SUCCESS:
-            self.start_motion()
+            try:
+                self.start_motion()
+            except Exception as error:  # rclpy would say nothing about it
+                self.get_logger().error(f"not activated: {type(error).__name__}: {error}")
+                return ERROR
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,9 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.duration import Duration
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.parameter import Parameter
+from rclpy.subscription import MessageInfo
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Bool, Float64MultiArray, String
 from std_srvs.srv import SetBool
@@ -26,6 +29,7 @@ from specvla_ros.nodes.inputs import LONGEST_INSTRUCTION, Arrival
 from specvla_ros.nodes.instruction_server import InstructionServer
 from specvla_ros.nodes.lifecycle import LoadedNode
 from specvla_ros.nodes.loading import describe, free_memory, gpu_memory, load_from_parameters, with_draft
+from specvla_ros.nodes.messages import nanoseconds
 from specvla_ros.nodes.parameters import declare
 from specvla_ros.nodes.policy_parameters import PARAMETERS
 from specvla_ros.nodes.reporter import Reporter
@@ -37,6 +41,10 @@ from specvla_ros.policy import Policy
 LoadPolicy = Callable[[dict[str, Any]], Policy]
 LAST_WORD = Duration(seconds=0.5)
 """How long the end of the process waits for the controllers to hear the stop."""
+INSTRUCTIONS = 16
+"""So many messages are remembered to know one that comes a second time by the other subscription."""
+PROGRESS = 5.0
+"""Seconds between two log lines while the policy loads."""
 AT_CONFIGURE = frozenset(spec.name for spec in PARAMETERS if not spec.live)
 
 
@@ -51,8 +59,9 @@ class PolicyNode(LoadedNode[Arrival]):
         super().__init__("specvla")
         self._values = declare(self, PARAMETERS, read_only=False)
         self._load = load
-        self._second, self._seconds = Throttle(1.0), Throttle(5.0)
+        self._second, self._seconds = Throttle(1.0), Throttle(PROGRESS)
         self._clock_watch = ClockWatch()
+        self._instructed: deque[int] = deque(maxlen=INSTRUCTIONS)
         self._camera: Any = None
         self._command_timer: Any = None
 
@@ -73,11 +82,13 @@ class PolicyNode(LoadedNode[Arrival]):
         stats = self.create_lifecycle_publisher(DecodeStats, "decode_stats", qos.STATS)
         self._inference = Inference(self._now, self._stream, stats, self._health, self._reporter)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.STATS)
-        self.create_subscription(String, "instruction", self._on_instruction, qos.LATCHED)
-        self.create_subscription(PoseStamped, "ee_pose", self._stream.pose_arrived, qos.POSE)
+        self.create_subscription(PoseStamped, "ee_pose", self._on_pose, qos.POSE)
         # A latched subscription does not hear a volatile publisher, and a volatile one misses what was said before it.
-        for profile in (qos.LATCHED, qos.COMMAND):
-            self.create_subscription(Bool, "estop", self._on_estop, profile)
+        # The other one hears what this one cannot, or complains itself.
+        silent = SubscriptionEventCallbacks(use_default_callbacks=False)
+        for profile, events in ((qos.LATCHED, silent), (qos.COMMAND, None)):
+            self.create_subscription(String, "instruction", self._on_instruction, profile, event_callbacks=events)
+            self.create_subscription(Bool, "estop", self._on_estop, profile, event_callbacks=events)
         self.create_service(SetBool, "~/enable", self._on_enable)
         self._goals = InstructionServer(self, self._inference, self._stream, self._now, self.steady_clock)
         self.add_on_set_parameters_callback(self._on_parameters)
@@ -113,9 +124,12 @@ class PolicyNode(LoadedNode[Arrival]):
         self._inference.work(item)
 
     def while_loading(self, seconds: float) -> None:
-        """`configure` blocks the executor and with it the diagnostics' timer."""
-        if self._seconds.is_due("progress"):
+        """A line in the log now and then."""
+        if seconds >= PROGRESS and self._seconds.is_due("progress"):
             self.get_logger().info(f"still loading the policy, for {seconds:.0f} s now")
+
+    def while_blocked(self) -> None:
+        """The diagnostics' timer is blocked too."""
         if self._second.is_due("diagnostics"):
             self._publish_diagnostics()
 
@@ -134,20 +148,24 @@ class PolicyNode(LoadedNode[Arrival]):
         self._stream.change_gate(lambda gate: gate.with_active(True))
         self._command_timer = self.create_timer(1.0 / self._values["command_rate"], self._tick, clock=self.steady_clock)
         # The subscription comes last: whoever sees it sends an image and waits for its command.
+        profile = qos.RELIABLE_IMAGE if self._values["image_reliability"] == "reliable" else qos.IMAGE
         if self._values["image_transport"] == "raw":
-            self._camera = self.create_subscription(Image, "image", self._on_image, qos.IMAGE)
+            self._camera = self.create_subscription(Image, "image", self._on_image, profile)
         else:
-            self._camera = self.create_subscription(CompressedImage, "image/compressed", self._on_image, qos.IMAGE)
+            self._camera = self.create_subscription(CompressedImage, "image/compressed", self._on_image, profile)
 
     def stop_motion(self) -> None:
         """One command without motion, then none; the camera is not listened to."""
-        if self._camera is None:
-            return
+        was_active = self._stream.gate.active
         self._stream.change_gate(lambda gate: gate.with_active(False))
-        self.destroy_subscription(self._camera)
-        self.destroy_timer(self._command_timer)
+        # Each by itself: an activation may have failed between them.
+        if self._command_timer is not None:
+            self.destroy_timer(self._command_timer)
+        if self._camera is not None:
+            self.destroy_subscription(self._camera)
         self._camera = self._command_timer = None
-        self._reporter.say(WARN, "inactive", self._stream.gate.reason)
+        if was_active:
+            self._reporter.say(WARN, "inactive", self._stream.gate.reason)
 
     def close(self) -> bool:
         """The process ends, and with it the shared memory in which the last word lies: wait until it has been read."""
@@ -161,7 +179,6 @@ class PolicyNode(LoadedNode[Arrival]):
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._health.image_arrived()
-        self._clock_watch.something_came()
         self._look_at_clock()
         if self.worker is None:
             return
@@ -171,7 +188,16 @@ class PolicyNode(LoadedNode[Arrival]):
         if busy:
             self._inference.look(arrival)
 
-    def _on_instruction(self, message: String) -> None:
+    def _on_pose(self, message: PoseStamped) -> None:
+        self._health.pose_arrived((self._now() - nanoseconds(message.header.stamp)) / 1e9)
+        self._stream.pose_arrived(message)
+
+    def _on_instruction(self, message: String, info: MessageInfo) -> None:
+        # A latched publisher is heard by both subscriptions, and each message begins one episode.
+        published = info["source_timestamp"]
+        if published in self._instructed:
+            return
+        self._instructed.append(published)
         self._goals.abort("an instruction on the topic took its place")
         self._inference.begin_episode(message.data, self._now())
         shown = message.data[:LONGEST_INSTRUCTION]
@@ -232,9 +258,11 @@ class PolicyNode(LoadedNode[Arrival]):
     def _tick(self) -> None:
         """So many times a second while active."""
         self._look_at_clock()
-        if self._clock_watch.stands_still:
-            self._stream.rest()
-        self._stream.repeat()
+        if not self._stream.repeat():
+            self._reporter.refuse(
+                "standstills of the clock",
+                "the clock stands still: check who publishes /clock; the next image's command moves the arm again",
+            )
 
     def _look_at_clock(self) -> None:
         if self._clock_watch.went_back(self._now()):

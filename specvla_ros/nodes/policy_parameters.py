@@ -78,6 +78,12 @@ PARAMETERS = (
         "image_transport", "raw", "raw: topic image; compressed: topic image/compressed", choices=("raw", "compressed")
     ),
     ParameterSpec(
+        "image_reliability",
+        "best_effort",
+        "best_effort: hears every camera, a lost image is lost; reliable: hears reliable publishers only",
+        choices=("best_effort", "reliable"),
+    ),
+    ParameterSpec(
         "max_image_age",
         1.0,
         "an image older than so many seconds by its stamp gives no command; 0 switches the check off",

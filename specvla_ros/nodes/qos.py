@@ -6,6 +6,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 IMAGE = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Sensor data, the newest only."""
+RELIABLE_IMAGE = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+"""What is lost on the way is sent again; hears reliable publishers only."""
 
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """Who starts late still gets the last message: what to do, where the episode stands."""

@@ -25,6 +25,7 @@ UNCONFIGURED = "lives, unconfigured"
 RECONFIGURED = "lives, unconfigured; configured with less, it moves the arm"
 ENDS = "ends with exit code 0, no traceback"
 RESTARTED = "is gone; a new one moves the arm by the next image, without a new instruction"
+EPISODE_GOES_ON = "is gone; a new one answers the frame that the bridge shows again, and the episode goes on to its end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,11 @@ ROWS = {
     ),
     "instruction: changed while an action is decoded": Row(STOP, "instruction: 'open the drawer'", MOVES_AGAIN, "log"),
     "clock goes back": Row(STOP, "the clock went back: the episode begins again", MOVES_AGAIN, "diagnostics, log"),
+    "clock jumps ahead by 1000 s": _refused("stale image: its stamp is 10… s old,"),
+    "clock jumps ahead by 1000 s, max_instruction_age 60 s": _refused(
+        "stale instruction: it came 10… s ago;", AFTER_INSTRUCTION
+    ),
+    "clock stands still": _refused("the clock stands still: check who publishes /clock;"),
     "policy raises": _refused("no command: the fake policy was told to fail"),
     "policy answers with NaN": _refused("no command: the action is not finite:"),
     "policy runs out of GPU memory": _refused("no command: OutOfMemoryError: CUDA out of memory"),
@@ -88,13 +94,16 @@ ROWS = {
     "draft: a pickle that would run code": _not_loaded(
         "…/pytorch_model.bin holds more than tensors and was not opened"
     ),
-    "parameters: 300 sets, at most 100 a second, every other one refused": Row(
+    "parameters: 300 sets, 50 to 100 a second, every other one refused": Row(
         GOES_ON,
         "Parameter threshold out of range. Min: 0, Max: 255, value: 999",
         "lives; each set is answered, the last valid one is in force",
         "answer of the set",
     ),
     "policy killed with -9 under running images": Row(NOTHING, "the diagnostics cease", RESTARTED, ""),
+    "policy killed with -9 under a running bridge, lockstep": Row(
+        NOTHING, "the diagnostics cease", EPISODE_GOES_ON, ""
+    ),
     "bridge killed with -9 under a running policy": Row(STOP, "no image for … s", MOVES_AGAIN, "diagnostics"),
     "SIGINT while an action is decoded": Row(STOP, "nothing: it was asked to end", ENDS, ""),
     "SIGTERM while an action is decoded": Row(STOP, "nothing: it was asked to end", ENDS, ""),
@@ -195,7 +204,8 @@ SPECVLA_WRITE_RELIABILITY=1 pytest test/nodes/test_faults*.py
 
 **This is not a safety-rated stop.** A node that is killed says nothing any more: the controller behind it must end a
 motion by itself when commands cease, as the bridge does after its own `hold_time`. With images that cease or a bridge
-that is killed, the last command ends `hold_time` (0.5 s unless set) after its image's stamp.
+that is killed, the last command ends `hold_time` (0.5 s unless set) after its image's stamp, or, where simulated time
+stands still, after `hold_time` of wall time. In lockstep the scene makes no step while its policy is gone.
 
 | fault | what the arm received | what the user sees | node afterwards |
 |---|---|---|---|

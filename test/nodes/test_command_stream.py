@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from std_msgs.msg import Header
 
 from specvla_ros.errors import ConfigurationError
-from specvla_ros.nodes.clock_watch import STANDSTILL, ClockWatch
+from specvla_ros.nodes.clock_watch import ClockWatch
 from specvla_ros.nodes.command_stream import CommandStream
 from specvla_ros.nodes.policy_parameters import PARAMETERS
 from specvla_ros.nodes.settings import Settings
@@ -269,16 +269,76 @@ def test_settings_that_cannot_be_are_refused_and_name_themselves() -> None:
     assert bench.stream.settings is before
 
 
-def test_a_clock_that_goes_back_or_stands_still_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    wall = 100.0
-    monkeypatch.setattr("specvla_ros.nodes.clock_watch.time.monotonic", lambda: wall)
+def test_a_clock_that_goes_back_is_noticed_once() -> None:
     watch = ClockWatch()
     assert [watch.went_back(now) for now in (5, 7, 7, 3, 4)] == [False, False, False, True, False]
-    wall += STANDSTILL
-    assert not watch.stands_still
-    wall += 0.1
-    assert watch.stands_still and not watch.went_back(5) and not watch.stands_still
-    wall += STANDSTILL + 0.1
-    assert watch.stands_still
-    watch.something_came()
-    assert not watch.stands_still, "a simulation that waits for its policy is not gone"
+
+
+class Wall:
+    """A wall clock in the test's hand, and beside it the simulated one of a bench."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds = 100.0
+        for module in ("clock_watch", "command_stream"):
+            monkeypatch.setattr(f"specvla_ros.nodes.{module}.time.monotonic", lambda: self.seconds)
+        self.bench = Bench()
+
+    def goes_on(self, seconds: float, step: float = 0.0, every: float = 1.0) -> None:
+        """Wall time, the timer at 50 Hz, and `step` seconds of simulated time `every` so many seconds."""
+        for tick in range(1, round(seconds * 50) + 1):
+            self.seconds += 0.02
+            if tick % round(every * 50) == 0:
+                self.bench.now += round(step * 1e9)
+            self.bench.stream.repeat()
+
+
+def test_a_command_ends_hold_time_of_wall_time_after_simulated_time_has_ceased(monkeypatch: pytest.MonkeyPatch) -> None:
+    wall = Wall(monkeypatch)
+    wall.goes_on(1.0, step=0.04, every=0.04)
+    wall.bench.send(0.5)
+    wall.goes_on(0.12, step=0.04, every=0.04)
+    wall.goes_on(0.18)
+    assert wall.bench.speeds[-1] == 0.5
+    wall.goes_on(0.06)
+    assert wall.bench.speeds[-1] == 0.0 and wall.bench.speeds.count(0.0) == 1
+    wall.bench.send(0.4)
+    assert wall.bench.speeds[-1] == 0.4 and wall.bench.stream.repeat(), "a new image's command counts from now"
+    wall.seconds += 0.3
+    assert not wall.bench.stream.repeat() and wall.bench.speeds[-1] == 0.0
+
+
+def test_the_first_command_after_a_clock_that_was_shown_once_holds_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    wall = Wall(monkeypatch)
+    wall.bench.stream.repeat()
+    wall.bench.send(0.5)
+    wall.goes_on(0.24)
+    assert wall.bench.speeds[-1] == 0.0
+
+
+def test_a_command_holds_as_long_in_a_slow_simulation_whether_its_clock_creeps_or_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    creeping = Wall(monkeypatch)
+    creeping.goes_on(0.2, step=0.002, every=0.02)
+    creeping.bench.send(0.5)
+    creeping.goes_on(1.96, step=0.002, every=0.02)
+    assert creeping.bench.speeds[-1] == 0.5, "0.2 s at a tenth of real time are 2 s"
+    creeping.goes_on(0.1, step=0.002, every=0.02)
+    assert creeping.bench.speeds[-1] == 0.0
+    stepping = Wall(monkeypatch)
+    stepping.goes_on(3.0, step=0.05, every=1.0)
+    stepping.bench.send(0.5)
+    stepping.goes_on(3.98, step=0.05, every=1.0)
+    assert stepping.bench.speeds[-1] == 0.5, "its clock stands for longer than hold_time, as it usually does"
+    stepping.goes_on(2.2)
+    assert stepping.bench.speeds[-1] == 0.0, "three steps are missing"
+
+
+def test_one_pause_of_the_simulation_does_not_make_the_next_standstill_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    wall = Wall(monkeypatch)
+    wall.goes_on(1.0, step=0.04, every=0.04)
+    wall.goes_on(4.0)
+    wall.goes_on(0.04, step=0.04, every=0.04)
+    wall.bench.send(0.5)
+    wall.goes_on(0.24)
+    assert wall.bench.speeds[-1] == 0.0

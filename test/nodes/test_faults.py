@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -167,28 +168,95 @@ def test_an_instruction_that_changes_while_an_action_is_decoded_makes_it_void(pe
     passed.add("instruction: changed while an action is decoded")
 
 
-def test_a_clock_that_goes_back_brings_the_arm_to_rest(peer: Peer) -> None:
-    row = ROWS["clock goes back"]
-    clock = peer.create_publisher(Clock, "/clock", qos.COMMAND)
+SIM_TIME = ("-p", "use_sim_time:=true")
+BEGINNING = 500.0
+"""Seconds of simulated time."""
 
-    def moves_at(seconds: float) -> bool:
+
+class Simulation:
+    """Simulated time, and images of it."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._clock = peer.create_publisher(Clock, "/clock", qos.COMMAND)
+
+    def begin(self) -> None:
+        """Once the node has seen the time, tell it what to do: an instruction counts its age from when it came."""
+
+        def is_seen() -> bool:
+            self.tell(BEGINNING)
+            time.sleep(0.1)
+            return any(array.header.stamp.sec == int(BEGINNING) for array in self._peer.received["diagnostics"])
+
+        wait_until(is_seen)
+        self._peer.begin()
+
+    def tell(self, seconds: float) -> None:
+        self._clock.publish(Clock(clock=Time(nanoseconds=int(seconds * 1e9)).to_msg()))
+
+    def show(self, seconds: float) -> None:
+        """An image stamped so."""
+        picture = image()
+        picture.header.stamp = Time(nanoseconds=int(seconds * 1e9)).to_msg()
+        self._peer.images.publish(picture)
+
+    def moves_at(self, seconds: float) -> bool:
         """Show simulated time and an image of it; whether the arm moves by it."""
-        picture, stamp = image(), Time(nanoseconds=int(seconds * 1e9)).to_msg()
-        clock.publish(Clock(clock=stamp))
-        picture.header.stamp = stamp
-        peer.images.publish(picture)
+        self.tell(seconds)
+        self.show(seconds)
         time.sleep(0.05)
-        commands = peer.received["command"]
+        stamp, commands = Time(nanoseconds=int(seconds * 1e9)).to_msg(), self._peer.received["command"]
         return bool(commands) and commands[-1].header.stamp == stamp and is_moving(commands[-1])
 
-    with policy_process("FakePolicy()", "-p", "use_sim_time:=true", *LONG_HOLD) as child:
-        peer.begin()
-        wait_until(lambda: clock.get_subscription_count() == 1)
-        wait_until(lambda: moves_at(500.5))
+
+def test_a_clock_that_goes_back_brings_the_arm_to_rest(peer: Peer) -> None:
+    row, simulation = ROWS["clock goes back"], Simulation(peer)
+    with policy_process("FakePolicy()", *SIM_TIME, *LONG_HOLD) as child:
+        simulation.begin()
+        wait_until(lambda: simulation.moves_at(500.5))
         arm = Arm(peer)
-        clock.publish(Clock(clock=Time(nanoseconds=1_500_000_000).to_msg()))
+        simulation.tell(1.5)
         wait_for_sentence(peer, row)
         assert arm.outcome() == row.arm
-        wait_until(lambda: moves_at(1.5))
+        wait_until(lambda: simulation.moves_at(1.5))
         end(child, row)
     passed.add("clock goes back")
+
+
+@pytest.mark.parametrize("limit", [(), ("-p", "max_instruction_age:=60.0")], ids=["images", "instruction"])
+def test_after_a_clock_that_jumps_ahead_only_what_is_fresh_moves_the_arm(peer: Peer, limit: tuple[str, ...]) -> None:
+    fault = "clock jumps ahead by 1000 s" + (", max_instruction_age 60 s" if limit else "")
+    row, simulation = ROWS[fault], Simulation(peer)
+    with policy_process("FakePolicy()", *SIM_TIME, *LONG_HOLD, *limit) as child:
+        simulation.begin()
+        wait_until(lambda: simulation.moves_at(500.5))
+        arm = Arm(peer)
+        simulation.tell(1500.5)
+
+        def provoke() -> None:
+            """The old images go on; or new ones do, under the old instruction."""
+            simulation.show(1500.5 if limit else 500.5)
+
+        wait_for_sentence(peer, row, provoke)
+        assert arm.outcome(provoke) == row.arm
+        if row.node == AFTER_INSTRUCTION:
+            peer.instruct()
+        wait_until(lambda: simulation.moves_at(1500.6))
+        end(child, row)
+    passed.add(fault)
+
+
+def test_a_clock_that_stands_still_ends_the_motion_by_wall_time(peer: Peer) -> None:
+    row, simulation = ROWS["clock stands still"], Simulation(peer)
+    with policy_process("FakePolicy()", *SIM_TIME, "-p", "hold_time:=1.0") as child:
+        simulation.begin()
+        now = itertools.count(5001)
+        wait_until(lambda: simulation.moves_at(next(now) / 10))
+        ceased, arm = time.monotonic(), Arm(peer)
+        wait_until(lambda: not is_moving(peer.received["command"][-1]))
+        assert time.monotonic() - ceased < 3.0, "hold_time, a tick and the test's own delay"
+        assert arm.outcome() == row.arm
+        wait_for_sentence(peer, row)
+        wait_until(lambda: simulation.moves_at(next(now) / 10))
+        end(child, row)
+    passed.add("clock stands still")

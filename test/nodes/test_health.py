@@ -54,6 +54,20 @@ def test_a_camera_that_falls_silent_is_a_warning(monkeypatch: pytest.MonkeyPatch
     assert status_of(subject).level == WARN and status_of(subject).message == "no image for 3 s"
 
 
+def test_a_pose_that_is_used_has_its_rate_and_age_and_one_that_never_came_has_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(health.time, "monotonic", lambda: now)
+    subject = Health("loading")
+    assert not any("ee_pose" in name for name in values_of(subject))
+    for age in (0.01, 0.02, 0.03):
+        subject.pose_arrived(age)
+        now += 0.1
+    values = values_of(subject)
+    assert values["ee_pose rate [Hz]"] == "10.0" and values["ee_pose age p50 [ms]"] == "20.0"
+
+
 def test_counts_survive_threads_that_count_and_report_at_once() -> None:
     subject = Health("loading")
 

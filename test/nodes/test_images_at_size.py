@@ -25,7 +25,8 @@ EXPLANATION = """\
 Fast DDS keeps half a megabyte of shared memory for each process. A raw image of 921 600 bytes does not fit, goes by
 UDP in pieces of 65 kB, and is lost with any of them. `config/fastdds.xml` gives it 32 MiB. The launch files set it
 for this package's nodes; the camera's process needs it too: `FASTDDS_DEFAULT_PROFILES_FILE=.../config/fastdds.xml`.
-Or publish JPEG with image_transport, and set `image_transport: compressed`."""
+Or publish JPEG with image_transport, and set `image_transport: compressed`. Or, where the camera publishes
+reliably, set `image_reliability: reliable`."""
 
 CAMERA = """
 import sys, time

@@ -91,7 +91,9 @@ def test_simulated_real_time_moves_the_scene_as_the_bridges_clock_does(tmp_path:
     seconds, factor, steps = 1.05, 0.1, 14
     values = {"mode": "realtime", "real_time_factor": factor, "hold_time": 0.1, "max_steps": steps, "episode": 2}
     values["command_timeout"] = 10.0  # the first frame is decoded once
-    with policy_process(f"FakePolicy(delay={seconds})", "-p", "use_sim_time:=true", "-p", "max_image_age:=0.0"):
+    sim_time = ("-p", "use_sim_time:=true", "-p", "max_image_age:=0.0")
+    # The policy learns from three moves of the clock that it takes half a second; until then it must not call it dead.
+    with policy_process(f"FakePolicy(delay={seconds})", *sim_time, "-p", "hold_time:=2.0"):
         by_the_clock = run_episode(tmp_path, **values)
     scene = FakeEnvironment({"suite": "libero_spatial", "task": 0})
     result = evaluation.run_episode(
