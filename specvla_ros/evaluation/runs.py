@@ -99,6 +99,12 @@ class Run:
         """Whether the scene moved on while the policy thought."""
         return self.latency != LOCKSTEP
 
+    def on_the_starts_of(self, other: Run) -> tuple[int, int] | None:
+        """How many of the other evaluation's episodes this one solved, and of how many; None where it lacks some."""
+        solved = {(one.task, one.episode): one.success for one in self.episodes}
+        starts = [(one.task, one.episode) for one in other.episodes]
+        return (sum(solved[start] for start in starts), len(starts)) if solved.keys() >= set(starts) else None
+
     @property
     def checkpoint(self) -> str:
         """The target's name."""
@@ -147,11 +153,15 @@ def _order(run: Run) -> tuple[Any, ...]:
         run.checkpoint,
         run.draft != PLAIN,
         run.draft,
+        run.threshold is None,
         sum(run.thresholds),
         run.thresholds,
         run.realtime,
         latency.own,
+        latency.each_round > 0,
         latency.floor,
+        latency.each_round,
+        run.conditions["hold_time"],
     )
 
 

@@ -8,7 +8,7 @@ from specvla_ros.policy import ACTION_DIMENSIONS, ACTION_LENGTH
 from specvla_ros.report.group import Group
 from specvla_ros.report.page import heading, paragraph
 from specvla_ros.report.plots import draw_panels, draw_shares
-from specvla_ros.report.published import SOURCE, published
+from specvla_ros.report.published import published, source
 from specvla_ros.report.realtime import latency_panel, realtime_table, threshold_panel, threshold_sweeps
 from specvla_ros.report.result_tables import deviation_table, main_table, phase_table, task_table
 from specvla_ros.report.sheet import Sheet
@@ -23,16 +23,21 @@ def results(group: Group, sheet: Sheet) -> Html:
     if not group.lockstep:
         return []
     rows = published(group.lockstep[0].suite)
-    parts = [sheet.table(main_table(group.name, group.lockstep, group.speed_ups, rows))]
+    parts = [sheet.table(main_table(group.name, group.lockstep, group.plain, group.speed_ups, rows))]
     note = (
-        "Success with Wilson's 95 % interval. Steps: mean of an episode, failed ones included. Tokens per forward is "
+        "Success with Wilson's 95 % interval. Rows can have different numbers of initial states: what plain greedy "
+        "decoding solved of the very same ones stands beside. Steps: mean of an episode, failed ones included. Tokens "
+        "per forward is "
         "the paper's accept length: seven tokens over the target forwards of an action, the prefill included. Off by: "
         "mean distance of a token from the target's own answer. Milliseconds: an action in the decoder, the median "
         "over the episodes of an episode's median and 95th percentile, with whatever else the machine did."
     )
     parts.append(paragraph(note, "note"))
     if rows:
-        foreign = f"In italics: another model, OpenVLA-7B, on another machine ({SOURCE})."
+        foreign = (
+            f"In italics: another model, OpenVLA-7B, on another machine ({source(rows)}). Forwards in parentheses are "
+            "seven over the published length. The published threshold relaxes the gripper too, ours keeps it exact."
+        )
         parts.append(paragraph(foreign, "note"))
     for number, speed in enumerate(group.speeds, start=1):
         parts.append(heading("Speed-up"))
@@ -57,7 +62,10 @@ def sweep(group: Group, sheet: Sheet) -> Html:
     if not groups:
         return []
     panels = sweep_panels(groups, group.plain, group.speed_ups)
-    caption = "Bands: 95 % intervals. The threshold holds for the six motion dimensions; the gripper is exact."
+    caption = (
+        "Bands: 95 % intervals. The threshold holds for the six motion dimensions; the gripper is exact. Points can "
+        "have different numbers of initial states, which the table's plain greedy column makes up for."
+    )
     return [sheet.drawing(f"{group.name}_sweep", partial(draw_panels, panels), caption)]
 
 
@@ -90,16 +98,21 @@ def real_time(group: Group, sheet: Sheet) -> Html:
         return []
     sweeps = threshold_sweeps(group.realtime)
     parts = [paragraph(f"{one.label}. {one.best()}", "finding") for one in sweeps]
-    panels = {"threshold": threshold_panel(sweeps), "latency": latency_panel(group.runs)}
-    for name, panel in panels.items():
+    bands = "Bands: 95 % intervals; points can have different numbers of initial states."
+    panels = {
+        "threshold": (threshold_panel(sweeps), bands),
+        "latency": (latency_panel(group.runs), f"{bands} At 0 ms the scene waits: lockstep."),
+    }
+    for name, (panel, caption) in panels.items():
         if panel.curves:
             drawing = partial(draw_panels, [panel])
-            parts.append(sheet.drawing(f"{group.name}_realtime_{name}", drawing, "Bands: 95 % intervals."))
-    parts.append(sheet.table(realtime_table(group.name, group.realtime)))
+            parts.append(sheet.drawing(f"{group.name}_realtime_{name}", drawing, caption))
+    parts.append(sheet.table(realtime_table(group.name, group.realtime, group.plain)))
     note = (
         "Simulated real time: the scene goes on in steps of 50 ms while the policy thinks, a command is in force from "
         "the first step after its latency, and expires; how long it holds counts from its frame. Mean ms: latency of a "
-        "command. Held: steps with an old command. At rest: steps after the last one expired. Emulated: the latency is "
+        "command. Greedy on the same starts: plain greedy decoding in lockstep. Held: steps with an old command. At "
+        "rest: steps after the last one expired. Emulated: the latency is "
         "a stated delay model, not a measured time."
     )
     return [*parts, paragraph(note, "note")]

@@ -46,7 +46,7 @@ summary { cursor: pointer; color: var(--blue); margin: .8rem 0 }
 @media print {
   body { font-size: 10.5pt }
   main { max-width: none; padding: 0 }
-  nav, video, summary { display: none }
+  nav, video, summary, section:has(.films) { display: none }
   details::details-content { content-visibility: visible; block-size: auto }
   .scroll { overflow: visible }
   table { font-size: 7.5pt }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from specvla_ros.report.palette import BLUE, INK, MUTED, SERIES, SURFACE
+from specvla_ros.report.palette import BLUE, INK, MUTED, SERIES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,9 +85,9 @@ def draw_shares(rows: Sequence[tuple[str, Sequence[float]]], columns: Sequence[s
     axes = figure.subplots()
     for y, (_, shares) in enumerate(rows):
         for x, share in enumerate(shares):
-            axes.barh(y, 0.96, left=x - 0.48, height=0.9, color=BLUE, alpha=0.05 + 0.95 * share, linewidth=0)
-            colour = SURFACE if share > 0.5 else INK
-            axes.text(x, y, f"{share:.0%}", ha="center", va="center", fontsize=8, color=colour)
+            # Never so dark that the number could not be read, on a light screen or a dark one.
+            axes.barh(y, 0.96, left=x - 0.48, height=0.9, color=BLUE, alpha=0.03 + 0.45 * share, linewidth=0)
+            axes.text(x, y, f"{share:.0%}", ha="center", va="center", fontsize=8, color=INK)
     axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5), xlabel=x_label)
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), [label for label, _ in rows])

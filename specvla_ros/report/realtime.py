@@ -10,6 +10,7 @@ from specvla_ros.evaluation.runs import CONDITIONS, PLAIN_LABEL, Run
 from specvla_ros.evaluation.tables import success_cells
 from specvla_ros.policy import PLAIN
 from specvla_ros.report.plots import Curve, Panel
+from specvla_ros.report.result_tables import SAME_STARTS, same_starts
 from specvla_ros.report.table import Table
 
 GIVEN = "fixed:"
@@ -37,8 +38,8 @@ def mean_latency(run: Run) -> float:
     return parse_latency(run.latency).milliseconds(total.forwards_per_action - 1.0, total.median_ms)
 
 
-def realtime_table(name: str, runs: Sequence[Run]) -> Table:
-    """A row for each evaluation in real time."""
+def realtime_table(name: str, runs: Sequence[Run], plain: Run | None) -> Table:
+    """A row for each evaluation in real time, beside it plain greedy decoding in lockstep on its initial states."""
     headings = (
         *CONDITIONS,
         "latency",
@@ -47,6 +48,7 @@ def realtime_table(name: str, runs: Sequence[Run]) -> Table:
         "success %",
         "solved",
         "95 % interval",
+        SAME_STARTS,
         "steps",
         "held %",
         "at rest %",
@@ -63,6 +65,7 @@ def realtime_table(name: str, runs: Sequence[Run]) -> Table:
                 f"{mean_latency(run):.0f}",
                 f"{100 * run.success:.1f}",
                 *success_cells(total),
+                same_starts(run, plain),
                 f"{total.steps:.1f}",
                 f"{100 * details.held:.1f}",
                 f"{100 * details.at_rest:.1f}",

@@ -24,7 +24,7 @@ from specvla_ros.report.films import Film, make_films
 from specvla_ros.report.group import Group, grouped
 from specvla_ros.report.machine import machine_table
 from specvla_ros.report.missing import missing
-from specvla_ros.report.page import Section, code, document, paragraph
+from specvla_ros.report.page import Section, code, document, folded, paragraph
 from specvla_ros.report.result_tables import case_table
 from specvla_ros.report.sheet import Sheet
 from specvla_ros.report.speed import read_speeds
@@ -90,6 +90,21 @@ def add_case_study(folder: Path, name: str, rig: Rig | None = None) -> None:
     write_case_study(play_case_study(runs[name].options, name, first.task, first.episode, rig), folder)
 
 
+WORDS = (
+    "Draft: what is proposed for the tokens that are not decided yet. hold proposes the last action again, linear that "
+    "it goes on changing as it did, eagle a tree by a trained layer (Spec-VLA's), none nothing: plain greedy decoding, "
+    "one token a forward.",
+    "Threshold, in bins: each of an action's seven numbers is one of 256 bins between its 1st and 99th percentile in "
+    "the training data; a draft's token is accepted within so many bins of the model's own answer. At 0, strict, the "
+    "action is the model's own.",
+    "Round: one verification, a forward of the model over the whole draft; what it accepts is decided, and one more "
+    "token. The first token comes with the prefill, the forward over image and instruction.",
+    "Lockstep: the scene waits for each action. Real time: it goes on meanwhile.",
+    "Fast rendering: the pictures that the package's own model was trained with; a published checkpoint needs the "
+    "simulator's own.",
+)
+
+
 def _report_command(folder: Path, output: Path, study: CaseStudy | None) -> str:
     words = ["specvla", "report", short_path(folder), "--output", short_path(output)]
     return shlex.join([*words, "--case-study", study.evaluation] if study else words)
@@ -102,7 +117,7 @@ def _introduction(groups: Sequence[Group]) -> str:
         lines.append(
             f"{group.title}: checkpoint {group.runs[0].checkpoint}, {len(group.runs)} evaluations, {episodes} episodes."
         )
-    return "".join(map(paragraph, lines))
+    return "".join(map(paragraph, lines)) + folded("Words", "".join(map(paragraph, WORDS)))
 
 
 def _case_study(study: CaseStudy, sheet: Sheet) -> list[str]:

@@ -15,31 +15,46 @@ from specvla_ros.report.table import ABSENT, Table
 PHASES = ("prepare", "vision", "prefill", "draft", "verify", "total")
 
 
+SAME_STARTS = "greedy on the same starts"
+
+
 def main_table(
-    name: str, runs: Sequence[Run], speed_ups: Mapping[Run, SpeedUp], published: Sequence[PublishedRow]
+    name: str,
+    runs: Sequence[Run],
+    plain: Run | None,
+    speed_ups: Mapping[Run, SpeedUp],
+    published: Sequence[PublishedRow],
 ) -> Table:
-    """A row for each evaluation, and below them what was published."""
+    """A row for each evaluation, with plain greedy decoding on its initial states; below them what was published."""
     headings = (
         *CONDITIONS,
         "origin",
         "success %",
         "solved",
         "95 % interval",
+        SAME_STARTS,
         "steps",
         "tokens per forward",
         "drafts per round",
+        "rounds per action",
         "forwards per action",
         "off by [bins]",
         "ms median",
         "ms p95",
         "speed-up",
     )
-    rows = [_main_row(run, speed_ups.get(run)) for run in runs]
+    rows = [_main_row(run, plain, speed_ups.get(run)) for run in runs]
     rows += [_published_row(row) for row in published]
     return Table(f"{name}_main", headings, rows, text_columns=3, foreign=len(published))
 
 
-def _main_row(run: Run, speed_up: SpeedUp | None) -> list[str]:
+def same_starts(run: Run, plain: Run | None) -> str:
+    """What plain greedy decoding in lockstep solved of an evaluation's episodes; longer rows do not compare."""
+    counts = plain.on_the_starts_of(run) if plain else None
+    return "{}/{}".format(*counts) if counts else ABSENT
+
+
+def _main_row(run: Run, plain: Run | None, speed_up: SpeedUp | None) -> list[str]:
     total = run.total
     return [
         run.draft,
@@ -47,9 +62,11 @@ def _main_row(run: Run, speed_up: SpeedUp | None) -> list[str]:
         "measured",
         f"{100 * run.success:.1f}",
         *success_cells(total),
+        same_starts(run, plain),
         f"{total.steps:.1f}",
         f"{total.tokens_per_forward:.2f}",
         f"{total.drafts_per_round:.2f}",
+        f"{total.forwards_per_action - 1:.2f}",
         f"{total.forwards_per_action:.2f}",
         f"{total.deviation:.2f}",
         f"{total.median_ms:.1f}",
@@ -68,9 +85,11 @@ def _published_row(row: PublishedRow) -> list[str]:
         ABSENT,
         ABSENT,
         ABSENT,
+        ABSENT,
         _optional(row.accept_length, "{:.2f}"),
         ABSENT,
-        _optional(forwards, "{:.2f}"),
+        ABSENT,
+        _optional(forwards, "({:.2f})"),
         ABSENT,
         _optional(row.milliseconds, "{:.1f}"),
         ABSENT,

@@ -8,6 +8,7 @@ from report_folders import episode, write_run
 from specvla_ros.evaluation.rollout import EpisodeResult
 from specvla_ros.evaluation.runs import read_runs
 from specvla_ros.report.realtime import latency_panel, realtime_table, threshold_panel, threshold_sweeps
+from specvla_ros.report.table import ABSENT
 
 
 def outcomes(solved: int, tried: int) -> list[EpisodeResult]:
@@ -48,7 +49,7 @@ def test_a_delay_model_is_called_emulated(tmp_path: Path) -> None:
     runs = read_runs(tmp_path)
     (sweep,) = threshold_sweeps(runs)
     assert sweep.label == "hold, emulated, 60 ms + 25 ms a round, holds 200 ms"
-    assert realtime_table("x", runs).rows[0][2] == "emulated, 60 ms + 25 ms a round"
+    assert realtime_table("x", runs, None).rows[0][2] == "emulated, 60 ms + 25 ms a round"
 
 
 def test_success_by_latency_begins_with_lockstep_and_leaves_own_latencies_out(tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_held_and_resting_steps_are_shares_of_all_steps(tmp_path: Path) -> None:
     ]
     write_run(tmp_path, slow, draft="hold", latency="fixed:100")
     (run,) = read_runs(tmp_path)
-    assert realtime_table("x", [run]).rows[0][-2:] == ["30.0", "10.0"]
+    assert realtime_table("x", [run], None).rows[0][-2:] == ["30.0", "10.0"]
     assert run.details.held == pytest.approx(0.3)
 
 
@@ -103,4 +104,22 @@ def test_thresholds_stand_beside_plain_greedy_decoding_at_the_same_latency(tmp_p
 
 def test_the_mean_latency_counts_the_rounds_that_were_decoded(tmp_path: Path) -> None:
     write_run(tmp_path, [episode(rounds=(2, 2))], draft="hold", latency="model:60+25")
-    assert realtime_table("x", read_runs(tmp_path)).rows[0][4] == "110"
+    assert realtime_table("x", read_runs(tmp_path), None).rows[0][4] == "110"
+
+
+def test_evaluations_in_real_time_stand_in_the_order_of_their_latency_and_hold_time(tmp_path: Path) -> None:
+    given = [("fixed:50", 1.0), ("fixed:200", 0.2), ("fixed:200", 1.0), ("model:60+25", 0.1), ("model:60+25", 0.2)]
+    for number, (latency, hold_time) in enumerate(reversed(given)):
+        write_run(tmp_path / f"{number}", outcomes(1, 2), draft="hold", latency=latency, hold_time=hold_time)
+    runs = read_runs(tmp_path)
+    assert [(run.latency, run.conditions["hold_time"]) for run in runs] == given
+
+
+def test_what_greedy_decoding_solved_of_the_same_starts_stands_beside(tmp_path: Path) -> None:
+    write_run(tmp_path / "plain", outcomes(3, 4))
+    write_run(tmp_path / "drafted", outcomes(1, 2), draft="hold", latency="fixed:50")
+    write_run(tmp_path / "longer", outcomes(1, 6), draft="hold", latency="fixed:100")
+    plain, *realtime = read_runs(tmp_path)
+    table = realtime_table("x", realtime, plain)
+    column = table.headings.index("greedy on the same starts")
+    assert [row[column] for row in table.rows] == ["2/2", ABSENT], "of starts that it lacks nothing is said"
