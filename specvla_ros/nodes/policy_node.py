@@ -195,7 +195,7 @@ class PolicyNode(LoadedNode[Arrival]):
     def _on_instruction(self, message: String, info: MessageInfo) -> None:
         # A latched publisher is heard by both subscriptions, and each message begins one episode.
         published = info["source_timestamp"]
-        if published in self._instructed:
+        if published and published in self._instructed:  # 0 where the middleware does not say
             return
         self._instructed.append(published)
         self._goals.abort("an instruction on the topic took its place")
