@@ -13,7 +13,18 @@ from specvla_ros.report.realtime import latency_panel, threshold_sweeps
 from specvla_ros.report.sweep import sweep_groups
 
 SWEEP = ["--threshold", "0", "--threshold", "3", "--threshold", "6", "--threshold", "9"]
-LATENCIES = "--latency fixed:0 --latency fixed:100 --latency fixed:200 --latency fixed:500 --hold-time 1".split()
+LATENCIES = [
+    "--latency",
+    "fixed:0",
+    "--latency",
+    "fixed:100",
+    "--latency",
+    "fixed:200",
+    "--latency",
+    "fixed:500",
+    "--hold-time",
+    "1",
+]
 """A command that comes after 500 ms must hold for longer."""
 FRAMES = 200
 FILMS = 3
