@@ -14,8 +14,11 @@ from specvla_ros.bags.condition import Condition, Load, Loaded, labels
 from specvla_ros.bags.recording import Frame, Recording
 from specvla_ros.policy import ACTION_DIMENSIONS, Action
 
-UNITS = ("m", "m", "m", "rad", "rad", "rad", "0..1")
-"""Of an action where its checkpoint is un-normalised to metres and radians; else the controller's."""
+LIBERO_STEP = (0.05, 0.05, 0.05, 0.5, 0.5, 0.5, 1.0)
+"""Metres and radians that one unit of an action moves the hand in a step of LIBERO's controller."""
+METRIC = ("m", "m", "m", "rad", "rad", "rad", "0..1")
+OWN = ("unit",) * 6 + ("0..1",)
+"""Of an action whose controller is not known: what its checkpoint's data was recorded in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class Decoded:
 
     Attributes:
         bins: (n, 7) int64: place of each token, counted from the end of its checkpoint's vocabulary.
-        values: (n, 7) float64 in the checkpoint's units.
+        values: (n, 7) float64 in the checkpoint's units; `is_libero` says that these are LIBERO's controller's.
         forwards: (n,) int64: target forwards of an action.
         milliseconds: (n,) float64: image preparation and decoding.
     """
@@ -33,6 +36,7 @@ class Decoded:
     values: NDArray[np.float64]
     forwards: NDArray[np.int64]
     milliseconds: NDArray[np.float64]
+    is_libero: bool
 
 
 def compare(conditions: Sequence[Condition], recording: Recording, limit: int, load: Load) -> dict[str, Any]:
@@ -45,18 +49,20 @@ def compare(conditions: Sequence[Condition], recording: Recording, limit: int, l
     for _, group in itertools.groupby(conditions, key=lambda condition: condition.checkpoint):
         decoded += decode(load(list(group)), itertools.islice(recording.frames(), limit or None))
     names = labels(conditions)
+    is_known = all(one.is_libero for one in decoded)
+    step = LIBERO_STEP if is_known else (1.0,) * len(LIBERO_STEP)
     return {
         "frames": len(decoded[0].forwards),
         "reference": names[0],
         "dimensions": list(ACTION_DIMENSIONS),
-        "units": list(UNITS),
+        "units": list(METRIC if is_known else OWN),
         "conditions": [
             {
                 "label": name,
                 "checkpoint": condition.checkpoint,
                 "draft": condition.draft,
                 "thresholds": list(condition.thresholds),
-                **summary(one, decoded[0]),
+                **summary(one, decoded[0], step),
             }
             for name, condition, one in zip(names, conditions, decoded, strict=True)
         ],
@@ -85,14 +91,19 @@ def decode(several: Sequence[Loaded], frames: Iterable[Frame]) -> list[Decoded]:
             values=np.array([action.values for action in taken]),
             forwards=np.array([action.stats.forwards for action in taken]),
             milliseconds=np.array([action.stats.milliseconds["total"] for action in taken]),
+            is_libero=loaded.is_libero,
         )
         for loaded, taken in zip(several, actions, strict=True)
     ]
 
 
-def summary(one: Decoded, reference: Decoded) -> dict[str, Any]:
-    """One condition's figures; `bins` and `units` hold seven numbers each for mean, p95 and max of the deviation."""
-    bins, units = np.abs(one.bins - reference.bins), np.abs(one.values - reference.values)
+def summary(one: Decoded, reference: Decoded, step: Sequence[float]) -> dict[str, Any]:
+    """One condition's figures; `bins` and `units` hold seven numbers each for mean, p95 and max of the deviation.
+
+    Args:
+        step: what one unit of each value is in the units that are shown.
+    """
+    bins, units = np.abs(one.bins - reference.bins), np.abs(one.values - reference.values) * step
     p50, p95 = np.percentile(one.milliseconds, [50, 95])
     return {
         "accept_length": float(len(ACTION_DIMENSIONS) * len(one.forwards) / one.forwards.sum()),

@@ -39,7 +39,8 @@ def print_comparison(report: dict[str, Any], console: Console) -> None:
     console.print(table)
     for one in conditions[1:]:
         console.print(_deviations(report, one))
-    console.print("Units are the action's as un-normalised: metres and radians, or the controller's own.")
+    if "unit" in report["units"]:
+        console.print("A unit is what the checkpoint's data was recorded in; its controller says what that moves.")
 
 
 def _deviations(report: dict[str, Any], one: dict[str, Any]) -> Table:

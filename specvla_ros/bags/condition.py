@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.policy import PLAIN, Policy, Thresholds, expand_thresholds
-from specvla_ros.shipped import NAME
+from specvla_ros.shipped import NAME, checkpoint_directory
+from specvla_ros.vla.actions import select_norm_stats
+from specvla_ros.vla.checkpoint import read_norm_stats
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +29,16 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A condition's policy, and how many real ids its vocabulary has: an action's bins are counted from its end."""
+    """A condition's policy, and what its actions mean.
+
+    Attributes:
+        vocabulary_size: how many real ids it has: an action's bins are counted from its end.
+        is_libero: whether its actions are un-normalised to the units of LIBERO's controller.
+    """
 
     policy: Policy
     vocabulary_size: int
+    is_libero: bool
 
 
 Load = Callable[[Sequence[Condition]], list[Loaded]]
@@ -89,6 +97,11 @@ def load(conditions: Sequence[Condition], device: str, dtype: str, unnorm_key: s
 
     torch.set_num_threads(1)
     checkpoint = conditions[0].checkpoint
+    directory = checkpoint_directory(checkpoint)
+    key, _ = select_norm_stats(read_norm_stats(directory), unnorm_key or None, directory)
     plain = load_policy(checkpoint or None, device=device, dtype=dtype, unnorm_key=unnorm_key or None)
     vocabulary_size = plain.decoder.target.config.vocabulary_size
-    return [Loaded(plain.with_draft(one.draft, one.thresholds), vocabulary_size) for one in conditions]
+    return [
+        Loaded(plain.with_draft(one.draft, one.thresholds), vocabulary_size, key.startswith("libero"))
+        for one in conditions
+    ]

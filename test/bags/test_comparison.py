@@ -46,7 +46,7 @@ class Off(FakePolicy):
 
 
 class Loader:
-    """Deviates by as many bins as the threshold; the checkpoint "wide" has 100 more ids."""
+    """Deviates by as many bins as the threshold; the checkpoint "wide" has 100 more ids and is not of LIBERO."""
 
     def __init__(self) -> None:
         self.groups: list[list[str]] = []
@@ -57,7 +57,7 @@ class Loader:
         shift = 100 if conditions[0].checkpoint == "wide" else 0
         policies = [Off(one.thresholds[0], shift) for one in conditions]
         self.policies += policies
-        return [Loaded(policy, 32000 + shift) for policy in policies]
+        return [Loaded(policy, 32000 + shift, not shift) for policy in policies]
 
 
 def compared(folder: Path, conditions: list[Condition], loader: Loader, limit: int = 0, **bag: Any) -> dict[str, Any]:
@@ -73,8 +73,16 @@ def test_deviations_are_counted_by_dimension_in_bins_and_in_units(tmp_path: Path
     assert relaxed["label"] == "threshold 4" and relaxed["frames_equal"] == 0
     for figure in ("mean", "p95", "max"):
         np.testing.assert_allclose(relaxed["bins"][figure], [0, 0, 4, 0, 0, 0, 0])
-        np.testing.assert_allclose(relaxed["units"][figure], [0, 0, 2, 0, 0, 0, 0], atol=1e-12)
+        # Two units of LIBERO's controller, which are 5 cm each.
+        np.testing.assert_allclose(relaxed["units"][figure], [0, 0, 0.1, 0, 0, 0, 0], atol=1e-12)
+    assert report["units"] == ["m", "m", "m", "rad", "rad", "rad", "0..1"]
     assert relaxed["accept_length"] == 3.5 and relaxed["milliseconds"]["p95"] >= relaxed["milliseconds"]["p50"] > 0
+
+
+def test_of_a_controller_that_is_not_known_the_units_are_its_own(tmp_path: Path) -> None:
+    report = compared(tmp_path, combine(["wide"], ["hold"], [0, 4]), Loader())
+    np.testing.assert_allclose(report["conditions"][1]["units"]["max"], [0, 0, 2, 0, 0, 0, 0], atol=1e-12)
+    assert report["units"] == ["unit"] * 6 + ["0..1"]
 
 
 def test_checkpoints_of_different_vocabularies_are_compared_by_bin_and_loaded_one_after_the_other(
@@ -107,7 +115,7 @@ def test_the_tables_and_the_plot_name_the_conditions(tmp_path: Path) -> None:
     report = compared(tmp_path, combine([""], ["hold"], [0, 4]), Loader())
     text = io.StringIO()
     print_comparison(report, Console(file=text, width=160))
-    assert "threshold 4: deviation from threshold 0" in text.getvalue() and "2.0000" in text.getvalue()
+    assert "threshold 4: deviation from threshold 0" in text.getvalue() and "0.1000" in text.getvalue()
     write_plot(report, tmp_path / "plots" / "comparison.svg")
     drawing = (tmp_path / "plots" / "comparison.svg").read_text()
     assert "deviation from threshold 0 [bins]" in drawing and "threshold 4" in drawing
