@@ -13,6 +13,7 @@ import yaml
 from peer import PATIENCE, Peer, running_peer, sending
 
 ROS2 = shutil.which("ros2")
+UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
 pytestmark = pytest.mark.skipif(
     ROS2 is None, reason="the ros2 command is in no package registry; it comes with a ROS 2 installation"
 )
@@ -75,3 +76,18 @@ def test_a_goal_is_sent_followed_and_ends_when_its_time_is_up(peer: Peer) -> Non
     with sending(peer):
         answer = ros2("action", "send_goal", "--feedback", "/specvla/follow_instruction", kind, goal)
     assert "SUCCEEDED" in answer and "its 1 s are up" in answer and "accept_length: 3.5" in answer
+
+
+def test_a_plain_topic_pub_is_heard_as_an_instruction_and_topic_hz_sees_the_commands(peer: Peer) -> None:
+    assert ROS2 is not None
+    ros2("topic", "pub", "--once", "/instruction", "std_msgs/msg/String", "{data: pick up the cup}")
+    with sending(peer):
+        peer.moving()
+        rate = subprocess.Popen(
+            [ROS2, "topic", "hz", "/ee_command"], stdout=subprocess.PIPE, text=True, env={**os.environ, **UNBUFFERED}
+        )
+        try:
+            assert rate.stdout is not None and any("average rate" in line for line in rate.stdout)
+        finally:
+            rate.kill()
+            rate.wait()
