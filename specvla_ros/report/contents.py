@@ -28,7 +28,8 @@ def results(group: Group, sheet: Sheet) -> Html:
         "Success with Wilson's 95 % interval. Rows can have different numbers of initial states: what plain greedy "
         "decoding solved of the very same ones stands beside. Steps: mean of an episode, failed ones included. Tokens "
         "per forward is "
-        "the paper's accept length: seven tokens over the target forwards of an action, the prefill included. Off by: "
+        "the paper's accept length: seven tokens over the target forwards of an action, the prefill included; "
+        "rounds are the others. Off by: "
         "mean distance of a token from the target's own answer. Milliseconds: an action in the decoder, the median "
         "over the episodes of an episode's median and 95th percentile, with whatever else the machine did."
     )
@@ -111,7 +112,7 @@ def real_time(group: Group, sheet: Sheet) -> Html:
     note = (
         "Simulated real time: the scene goes on in steps of 50 ms while the policy thinks, a command is in force from "
         "the first step after its latency, and expires; how long it holds counts from its frame. Mean ms: latency of a "
-        "command. Greedy on the same starts: plain greedy decoding in lockstep. Held: steps with an old command. At "
+        "command. Greedy, same starts: plain greedy decoding in lockstep. Held: steps with an old command. At "
         "rest: steps after the last one expired. Emulated: the latency is "
         "a stated delay model, not a measured time."
     )

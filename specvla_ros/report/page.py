@@ -11,7 +11,7 @@ from specvla_ros.report.palette import variables
 STYLE = """
 * { box-sizing: border-box }
 body { margin: 0; background: var(--surface); color: var(--ink); font: 16px/1.55 system-ui, sans-serif }
-main { max-width: 70rem; margin: 0 auto; padding: 2.5rem 1.25rem 5rem }
+main { max-width: 74rem; margin: 0 auto; padding: 2.5rem 1.25rem 5rem }
 h1 { font-size: 2rem; line-height: 1.2; letter-spacing: -.02em; margin: 0 0 .4rem }
 h2 { font-size: 1.4rem; letter-spacing: -.01em; margin: 3.5rem 0 .6rem; padding-top: 1rem;
   border-top: 1px solid var(--rule) }

@@ -121,5 +121,5 @@ def test_what_greedy_decoding_solved_of_the_same_starts_stands_beside(tmp_path: 
     write_run(tmp_path / "longer", outcomes(1, 6), draft="hold", latency="fixed:100")
     plain, *realtime = read_runs(tmp_path)
     table = realtime_table("x", realtime, plain)
-    column = table.headings.index("greedy on the same starts")
+    column = table.headings.index("greedy, same starts")
     assert [row[column] for row in table.rows] == ["2/2", ABSENT], "of starts that it lacks nothing is said"
