@@ -397,14 +397,14 @@ def compare_conditions(
     from functools import partial
 
     from specvla_ros.bags.comparison import compare
-    from specvla_ros.bags.comparison_view import print_comparison, require_format, write_plot
+    from specvla_ros.bags.comparison_view import print_comparison, require_plottable, write_plot
     from specvla_ros.bags.condition import combine, load
     from specvla_ros.bags.recording import Recording, Topics
     from specvla_ros.evaluation.sweep import parse_threshold
     from specvla_ros.nodes.bag import BagReader
 
     if plot:
-        require_format(plot)
+        require_plottable(plot)
     conditions = combine(checkpoint or [""], draft or ["hold"], [parse_threshold(text) for text in threshold or ["0"]])
     loading = partial(load, device=device, dtype=dtype, unnorm_key=unnorm_key)
     with BagReader(bag) as reader:

@@ -26,6 +26,7 @@ from specvla_ros.msg import EndEffectorCommand
 from specvla_ros.nodes import qos
 from specvla_ros.nodes.conversion import rgb_to_image
 from specvla_ros.nodes.messages import nanoseconds
+from specvla_ros.plotting import require_matplotlib
 from specvla_ros.report.palette import SURFACE
 from specvla_ros.report.plots import Curve, Panel, draw_panels
 from specvla_ros.report.svg import style
@@ -111,6 +112,7 @@ def run_soak(options: SoakOptions, console: Console) -> dict[str, Any]:
         SimulationError: the policy node ended, reported an error or gave no command.
         ConfigurationError: the output cannot be written, or matplotlib is not installed.
     """
+    require_matplotlib("the soak's plot")
     output = options.output.resolve()
     try:
         output.mkdir(parents=True, exist_ok=True)

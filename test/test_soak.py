@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from test_cli import specvla
 
-from specvla_ros.soak import Sample, resident_mib, summarise
+from specvla_ros.errors import ConfigurationError
+from specvla_ros.soak import Sample, SoakOptions, resident_mib, run_soak, summarise
 
 
 def test_a_soak_writes_memory_and_latency_over_time(tmp_path: Path) -> None:
@@ -29,6 +32,14 @@ def test_a_policy_that_cannot_be_loaded_ends_a_soak_with_the_reason(tmp_path: Pa
     result = specvla("soak", "--checkpoint", "/nowhere/openvla", "--output", tmp_path)
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert "/nowhere/openvla is not a directory" in result.stderr
+
+
+def test_without_matplotlib_a_soak_does_not_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    options = SoakOptions(policy={"policy": "fake"}, minutes=0.05, rate=10.0, output=tmp_path / "soak")
+    with pytest.raises(ConfigurationError, match=r"the soak's plot needs matplotlib.*pip install matplotlib"):
+        run_soak(options, Console())
+    assert not options.output.exists()
 
 
 def test_growth_is_that_of_the_second_half() -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from specvla_ros.errors import ConfigurationError
+from specvla_ros.plotting import require_matplotlib
 from specvla_ros.report.palette import SERIES, SURFACE
 from specvla_ros.report.plots import WIDTH
 from specvla_ros.report.svg import style
@@ -55,14 +56,15 @@ def _deviations(report: dict[str, Any], one: dict[str, Any]) -> Table:
     return table
 
 
-def require_format(file: Path) -> None:
-    """A plot's file.
+def require_plottable(file: Path) -> None:
+    """Before anything is decoded for it.
 
     Raises:
-        ConfigurationError: its ending is none of FORMATS.
+        ConfigurationError: the file's ending is none of FORMATS, or matplotlib is not installed.
     """
     if file.suffix not in FORMATS:
         raise ConfigurationError(f"plot {file} ends in {file.suffix!r}; expected one of {', '.join(FORMATS)}")
+    require_matplotlib(f"plot {file}")
 
 
 def write_plot(report: dict[str, Any], file: Path) -> None:
@@ -71,7 +73,7 @@ def write_plot(report: dict[str, Any], file: Path) -> None:
     Raises:
         ConfigurationError: matplotlib is not installed, or the file cannot be written.
     """
-    require_format(file)
+    require_plottable(file)
     with style():
         from matplotlib.figure import Figure
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ from specvla_ros.errors import ConfigurationError
 from specvla_ros.fake_policy import FakePolicy
 from specvla_ros.nodes.bag import BagReader
 from specvla_ros.policy import Action
+
+BAG = Path(__file__).parents[1] / "data" / "closed_loop"
 
 
 class Off(FakePolicy):
@@ -123,9 +126,23 @@ def test_the_tables_and_the_plot_name_the_conditions(tmp_path: Path) -> None:
         write_plot(report, tmp_path / "comparison.gif")
 
 
+def test_without_matplotlib_a_plot_is_refused_before_anything_is_decoded(tmp_path: Path) -> None:
+    (tmp_path / "matplotlib.py").write_text("raise ImportError('not here')")
+    command = [sys.executable, "-m", "specvla_ros.cli", "compare", str(BAG), "--threshold", "0", "--threshold", "3"]
+    result = subprocess.run(
+        [*command, "--frames", "1", "--plot", str(tmp_path / "plot.svg")],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 1 and "plot.svg needs matplotlib" in " ".join(result.stderr.split())
+    assert result.stdout == ""
+
+
 def test_the_command_compares_thresholds_of_the_packages_own_model() -> None:
-    bag = Path(__file__).parents[1] / "data" / "closed_loop"
-    command = [sys.executable, "-m", "specvla_ros.cli", "compare", str(bag), "--threshold", "0", "--threshold", "255"]
+    command = [sys.executable, "-m", "specvla_ros.cli", "compare", str(BAG), "--threshold", "0", "--threshold", "255"]
     result = subprocess.run(
         [*command, "--frames", "10", "--json", "-"], capture_output=True, text=True, timeout=600, check=False
     )
