@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
 from peer import Peer, is_moving, policy_process, process, running_peer, wait_until
 from rclpy.parameter import Parameter
 
@@ -35,6 +37,27 @@ def test_a_managed_node_waits_for_every_transition(peer: Peer) -> None:
         assert not is_moving(peer.received["command"][-1])
         assert peer.change_state("shutdown") and peer.state == "finalized"
         assert child.poll() is None
+
+
+def test_nav2s_manager_brings_it_up(peer: Peer) -> None:
+    """Its calls in its order: transitions by id, and get_state within two seconds of each answer."""
+    steps = (
+        (Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE),
+        (Transition.TRANSITION_ACTIVATE, State.PRIMARY_STATE_ACTIVE),
+    )
+    with policy_process("load_from_parameters(values)", *MANAGED, "-p", "policy:=fake", "-p", "hold_time:=10.0"):
+        peer.wait_until_answered()
+        for transition, state in steps:
+            request = ChangeState.Request()
+            request.transition.id = transition
+            changing = peer.changing.call_async(request)
+            wait_until(changing.done)
+            assert changing.result().success
+            asking = peer.asking.call_async(GetState.Request())
+            wait_until(asking.done, lambda: "the state after a transition", patience=2.0)
+            assert asking.result().current_state.id == state
+        peer.begin()
+        peer.moving()
 
 
 def test_a_node_that_was_deactivated_moves_again_after_its_activation(peer: Peer) -> None:
