@@ -8,7 +8,7 @@ from specvla_ros.evaluation.runs import CONDITIONS, Run
 from specvla_ros.evaluation.tables import success_cells, summarise
 from specvla_ros.policy import ACTION_DIMENSIONS, ACTION_LENGTH
 from specvla_ros.report.case_study import CaseStudy
-from specvla_ros.report.published import PublishedRow
+from specvla_ros.report.published import AUTOREGRESSIVE, PublishedRow
 from specvla_ros.report.speed import SpeedUp
 from specvla_ros.report.table import ABSENT, Table
 
@@ -74,7 +74,8 @@ def _main_row(run: Run, plain: Run | None, speed_up: SpeedUp | None) -> list[str
 
 
 def _published_row(row: PublishedRow) -> list[str]:
-    forwards = None if row.accept_length is None else ACTION_LENGTH / row.accept_length
+    length = 1.0 if row.draft == AUTOREGRESSIVE else row.accept_length
+    forwards = None if length is None else ACTION_LENGTH / length
     return [
         row.draft,
         str(row.threshold),
@@ -84,7 +85,7 @@ def _published_row(row: PublishedRow) -> list[str]:
         ABSENT,
         ABSENT,
         ABSENT,
-        _optional(row.accept_length, "{:.2f}"),
+        _optional(length, "{:.2f}"),
         ABSENT,
         _optional(forwards, "({:.2f})"),
         ABSENT,
