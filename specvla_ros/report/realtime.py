@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from specvla_ros.evaluation.intervals import wilson_interval
 from specvla_ros.evaluation.latency import parse_latency
 from specvla_ros.evaluation.runs import CONDITIONS, PLAIN_LABEL, Run
 from specvla_ros.evaluation.tables import success_cells
@@ -111,21 +112,28 @@ class ThresholdSweep:
         return f"{self.draft}, {self.conditions}"
 
     def best(self) -> str:
-        """A sentence: which threshold solved most, how sure that is, and which others it cannot be told from."""
-        best = max(self.runs, key=lambda run: run.success)
-        low, high = best.total.interval
-        others = [run.threshold_text for run in self.runs if run is not best and run.total.interval[1] >= low]
+        """Which solved most of the starts that all were tried on, how sure that is, which others it cannot be told from."""
+        starts = set.intersection(*(set(run.outcomes) for run in self.runs))
+        if not starts:
+            return "Its thresholds have no start in common, so that they cannot be compared."
+        solved = {run: sum(run.outcomes[start] for start in starts) for run in self.runs}
+        intervals = {run: wilson_interval(solved[run], len(starts)) for run in self.runs}
+        best = max(self.runs, key=lambda run: solved[run])
+        low, high = intervals[best]
+        others = [run.threshold_text for run in self.runs if run is not best and intervals[run][1] >= low]
+        same = all(run.outcomes.keys() == starts for run in self.runs)
         sentence = (
-            f"Best threshold: {best.threshold_text}, with {100 * best.success:.1f} % of {best.total.episodes} episodes "
-            f"solved (95 % interval {100 * low:.1f} to {100 * high:.1f} %)."
+            f"Best threshold: {best.threshold_text}, with {100 * solved[best] / len(starts):.1f} % of {len(starts)} "
+            f"{'episodes' if same else 'starts that all thresholds share'} solved (95 % interval {100 * low:.1f} to "
+            f"{100 * high:.1f} %)."
         )
         if others:
             sentence += (
                 f" Its interval overlaps with that of {', '.join(others)}: these episodes do not tell them apart."
             )
-        if self.plain:
-            total = self.plain.total
-            sentence += f" Plain greedy decoding solved {total.solved} of {total.episodes}."
+        if self.plain and (tried := starts & self.plain.outcomes.keys()):
+            greedy = sum(self.plain.outcomes[start] for start in tried)
+            sentence += f" Plain greedy decoding solved {greedy} of {len(tried)}."
         return sentence
 
 
