@@ -128,7 +128,7 @@ def _case_study(study: CaseStudy, sheet: Sheet) -> list[str]:
     )
     caption = (
         "Each round's draft tree. A token is its bin, 0 to 255; in brackets its distance from the target's answer "
-        "there. Dark: decided before. Blue: accepted. Orange: not taken. Green: the target's answer after them. Dots: "
+        "there. Grey: decided before. Blue: accepted. Orange: not taken. Green: the target's answer after them. Dots: "
         "drafts behind one that was not taken."
     )
     return [
