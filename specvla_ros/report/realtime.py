@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from specvla_ros.evaluation.intervals import wilson_interval
 from specvla_ros.evaluation.latency import parse_latency
-from specvla_ros.evaluation.runs import CONDITIONS, PLAIN_LABEL, Run
+from specvla_ros.evaluation.runs import CONDITIONS, Run
 from specvla_ros.evaluation.tables import success_cells
 from specvla_ros.policy import PLAIN
 from specvla_ros.report.plots import Curve, Panel
@@ -36,7 +36,7 @@ def hold_text(run: Run) -> str:
 def mean_latency(run: Run) -> float:
     """Milliseconds of a command: as emulated, or the decoder's median."""
     total = run.total
-    return parse_latency(run.latency).milliseconds(total.forwards_per_action - 1.0, total.median_ms)
+    return parse_latency(run.latency).milliseconds(total.rounds_per_action, total.median_ms)
 
 
 def realtime_table(name: str, runs: Sequence[Run], plain: Run | None) -> Table:
@@ -152,14 +152,8 @@ def threshold_sweeps(runs: Sequence[Run]) -> list[ThresholdSweep]:
 
 
 def threshold_panel(sweeps: Sequence[ThresholdSweep]) -> Panel:
-    """Success against the threshold, a curve for each sweep; plain greedy decoding has no threshold and is level."""
-    curves = []
-    for one in sweeps:
-        points = [(run.thresholds[0], run) for run in one.runs]
-        curves.append(success_curve(one.label, points))
-        if one.plain:
-            ends = min(x for x, _ in points), max(x for x, _ in points)
-            curves.append(success_curve(f"{PLAIN_LABEL}, {one.conditions}", [(x, one.plain) for x in ends]))
+    """Success against the threshold, a curve for each sweep; plain greedy decoding, which has none, is in the words."""
+    curves = [success_curve(one.label, [(run.thresholds[0], run) for run in one.runs]) for one in sweeps]
     return Panel("success by threshold in real time", "threshold [bins]", curves, percent=True)
 
 

@@ -115,10 +115,8 @@ def test_thresholds_stand_beside_plain_greedy_decoding_at_the_same_latency(tmp_p
     write_run(tmp_path / "other", outcomes(4, 4), latency="model:60+90")
     (sweep,) = threshold_sweeps(read_runs(tmp_path))
     assert sweep.best().endswith("Plain greedy decoding solved 1 of 4.")
-    drafted, plain = threshold_panel([sweep]).curves
-    assert (drafted.x, drafted.y) == ([0, 9], [0.75, 0.75])
-    assert (plain.x, plain.y) == ([0, 9], [0.25, 0.25])
-    assert plain.label == "plain greedy, emulated, 60 ms + 25 ms a round, holds 200 ms"
+    (drafted,) = threshold_panel([sweep]).curves
+    assert (drafted.x, drafted.y) == ([0, 9], [0.75, 0.75]), "plain greedy decoding has no threshold"
 
 
 def test_the_mean_latency_counts_the_rounds_that_were_decoded(tmp_path: Path) -> None:
