@@ -42,6 +42,11 @@ class Run:
         """Of all the episodes."""
         return Details.of(self.episodes)
 
+    @cached_property
+    def outcomes(self) -> dict[tuple[int, int], bool]:
+        """Whether it was solved, by task and initial state."""
+        return {(one.task, one.episode): one.success for one in self.episodes}
+
     @property
     def options(self) -> EvaluationOptions:
         """What makes this evaluation, or goes on with it."""
@@ -101,9 +106,8 @@ class Run:
 
     def on_the_starts_of(self, other: Run) -> tuple[int, int] | None:
         """How many of the other evaluation's episodes this one solved, and of how many; None where it lacks some."""
-        solved = {(one.task, one.episode): one.success for one in self.episodes}
-        starts = [(one.task, one.episode) for one in other.episodes]
-        return (sum(solved[start] for start in starts), len(starts)) if solved.keys() >= set(starts) else None
+        starts = other.outcomes.keys()
+        return (sum(self.outcomes[start] for start in starts), len(starts)) if self.outcomes.keys() >= starts else None
 
     @property
     def checkpoint(self) -> str:

@@ -52,6 +52,11 @@ class Summary:
     median_ms: float
     p95_ms: float
 
+    @property
+    def rounds_per_action(self) -> float:
+        """Target forwards after the prefill."""
+        return self.forwards_per_action - 1.0
+
     @classmethod
     def of(cls, results: Sequence[EpisodeResult], task: str, language: str) -> Summary:
         """Pool episodes: each action counts once, however long its episode was."""

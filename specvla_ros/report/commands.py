@@ -11,10 +11,11 @@ from typing import Any
 
 from specvla_ros.evaluation.latency import LOCKSTEP
 from specvla_ros.evaluation.options import EvaluationOptions
+from specvla_ros.evaluation.rollout import EpisodeResult
 from specvla_ros.evaluation.runs import Run
 from specvla_ros.evaluation.sweep import combinations, threshold_text
 from specvla_ros.policy import PLAIN
-from specvla_ros.report.films import film_path
+from specvla_ros.report.films import VIDEOS, film_path
 from specvla_ros.shipped import NAME
 
 SWEPT = ("draft", "threshold", "latency")
@@ -37,6 +38,17 @@ def commands(folder: Path, runs: Sequence[Run], speeds: Mapping[Path, dict[str, 
         for sweep in _sweeps(common, group)
     ]
     return lines + [line for place in list(timed) if (line := _speed_command(place, runs, timed))]
+
+
+def film_command(run: Run, episodes: Sequence[EpisodeResult], output: Path) -> str:
+    """Plays an evaluation's episodes, and those before them, once more in another folder, and adds their films to it.
+
+    A finished episode is not played again in its own folder; another one is no part of the report.
+    """
+    trials = 1 + max(one.episode for one in episodes)
+    options = replace(run.options, tasks=tuple(one.task for one in episodes), trials=trials, output=output)
+    words = [*_words(options, [run]), "--videos", str(trials), "--output", short_path(output)]
+    return f"{shlex.join(words)} && {shlex.join(['cp', '-r', short_path(output / VIDEOS), short_path(run.folder)])}"
 
 
 def _speed_command(place: Path, runs: Sequence[Run], timed: dict[Path, dict[str, Any]]) -> str:
@@ -83,6 +95,17 @@ def _swept(runs: Sequence[Run]) -> dict[str, list[Any]]:
 
 
 def _command(options: EvaluationOptions, runs: Sequence[Run], timed: dict[Path, dict[str, Any]]) -> str:
+    words = _words(options, runs)
+    if filmed := [one.episode for run in runs for one in run.episodes if film_path(run.folder, one).is_file()]:
+        words += ["--videos", str(1 + max(filmed))]
+    speed = timed.get(options.output)
+    if speed and not runs[0].realtime and _timed_conditions(speed) == _conditions(runs):
+        words += ["--speed", str(timed.pop(options.output)["frames"])]
+    return shlex.join([*words, "--output", short_path(options.output)])
+
+
+def _words(options: EvaluationOptions, runs: Sequence[Run]) -> list[str]:
+    """What is evaluated, and under which conditions."""
     words, swept = base_words(options), _swept(runs)
     if options.tasks != tuple(range(TASKS.get(options.suite, 10))):
         words += [word for task in options.tasks for word in ("--task", str(task))]
@@ -98,12 +121,7 @@ def _command(options: EvaluationOptions, runs: Sequence[Run], timed: dict[Path, 
         words += ["--max-steps", str(options.max_steps)]
     if options.ros:
         words.append("--ros")
-    if filmed := [one.episode for run in runs for one in run.episodes if film_path(run.folder, one).is_file()]:
-        words += ["--videos", str(1 + max(filmed))]
-    speed = timed.get(options.output)
-    if speed and not runs[0].realtime and _timed_conditions(speed) == _conditions(runs):
-        words += ["--speed", str(timed.pop(options.output)["frames"])]
-    return shlex.join([*words, "--output", short_path(options.output)])
+    return words
 
 
 def _changed(options: EvaluationOptions, name: str) -> list[str]:

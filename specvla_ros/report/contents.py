@@ -101,7 +101,10 @@ def real_time(group: Group, sheet: Sheet) -> Html:
     parts = [paragraph(f"{one.label}. {one.best()}", "finding") for one in sweeps]
     bands = "Bands: 95 % intervals; points can have different numbers of initial states."
     panels = {
-        "threshold": (threshold_panel(sweeps), bands),
+        "threshold": (
+            threshold_panel(sweeps),
+            f"A line for each delay and hold time at which a draft was tried with several thresholds. {bands}",
+        ),
         "latency": (latency_panel(group.runs), f"{bands} At 0 ms the scene waits: lockstep."),
     }
     for name, (panel, caption) in panels.items():

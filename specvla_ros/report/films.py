@@ -42,6 +42,21 @@ def choose_films(runs: Sequence[Run]) -> list[tuple[Run, EpisodeResult, Path]]:
     return [chosen[key] for key in sorted(chosen)]
 
 
+def unfilmed_failures(runs: Sequence[Run]) -> dict[Run, list[EpisodeResult]]:
+    """A failure of each task that has some and no film of one: the first in lockstep, and by evaluation."""
+    filmed = {episode.task for _, episode, _ in choose_films(runs) if not episode.success}
+    failed: dict[int, list[tuple[Run, EpisodeResult]]] = {}
+    for run in runs:
+        for episode in run.episodes:
+            if not episode.success and episode.task not in filmed:
+                failed.setdefault(episode.task, []).append((run, episode))
+    first: dict[Run, list[EpisodeResult]] = {}
+    for _, failures in sorted(failed.items()):
+        run, episode = min(failures, key=lambda one: (one[0].realtime, one[1].episode))
+        first.setdefault(run, []).append(episode)
+    return first
+
+
 def film_path(folder: Path, episode: EpisodeResult) -> Path:
     """Where an evaluation puts an episode's film (`EvaluationOptions.film`)."""
     return folder / VIDEOS / f"{episode.suite}_task{episode.task:02d}_episode{episode.episode:02d}.mp4"

@@ -6,8 +6,8 @@ import shlex
 from pathlib import Path
 
 from specvla_ros.report.case_study import read_case_study
-from specvla_ros.report.commands import base_words, short_path
-from specvla_ros.report.films import choose_films
+from specvla_ros.report.commands import base_words, film_command, short_path
+from specvla_ros.report.films import choose_films, unfilmed_failures
 from specvla_ros.report.group import Group
 from specvla_ros.report.realtime import latency_panel, threshold_sweeps
 from specvla_ros.report.sweep import sweep_groups
@@ -50,6 +50,12 @@ def missing(group: Group, folder: Path) -> dict[str, str]:
         for what, (absent, words) in lacking.items()
         if absent
     }
+    if choose_films(group.runs):
+        for run_failed, episodes in unfilmed_failures(group.runs).items():
+            # Beside the folder, where it is not taken for one of the report's evaluations.
+            output = folder.resolve().with_name(f"{folder.resolve().name}_films") / run_failed.folder.name
+            tasks = ", ".join(str(one.task) for one in episodes)
+            made[f"film of a failure, task {tasks} ({run_failed.label})"] = film_command(run_failed, episodes, output)
     if group.drafted and read_case_study(folder) is None:
         name = run.folder.relative_to(folder).as_posix()
         made["case study"] = shlex.join(["specvla", "report", short_path(folder), "--case-study", name])

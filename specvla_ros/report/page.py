@@ -48,11 +48,11 @@ summary { cursor: pointer; color: var(--blue); margin: .8rem 0 }
   main { max-width: none; padding: 0 }
   nav, video, summary, section:has(.films) { display: none }
   details::details-content { content-visibility: visible; block-size: auto }
-  .scroll { overflow: visible }
+  .scroll { overflow: visible; break-inside: avoid }
   table { font-size: 7.5pt }
   th, td { padding: .22rem .26rem }
-  figure, tr { break-inside: avoid }
-  h2, h3 { break-after: avoid }
+  figure, tr, p, .camera { break-inside: avoid }
+  h2, h3, h2 + p { break-after: avoid }
 }
 """
 

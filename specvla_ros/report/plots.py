@@ -64,7 +64,8 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     from matplotlib.ticker import PercentFormatter
 
     for index, curve in enumerate(panel.curves):
-        colour, marker = SERIES[index % len(SERIES)], "os^D"[index // len(SERIES) % 4]
+        # The marker too, for those who see no colours; of sixteen curves no two have both in common.
+        colour, marker = SERIES[index % len(SERIES)], "os^D"[(index + index // len(SERIES)) % 4]
         if curve.low:
             axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
         axes.plot(curve.x, curve.y, color=colour, marker=marker, markersize=4, linewidth=1.6, label=curve.label)

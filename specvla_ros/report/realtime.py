@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from specvla_ros.evaluation.intervals import wilson_interval
 from specvla_ros.evaluation.latency import parse_latency
-from specvla_ros.evaluation.runs import CONDITIONS, PLAIN_LABEL, Run
+from specvla_ros.evaluation.runs import CONDITIONS, Run
 from specvla_ros.evaluation.tables import success_cells
 from specvla_ros.policy import PLAIN
 from specvla_ros.report.plots import Curve, Panel
@@ -35,7 +36,7 @@ def hold_text(run: Run) -> str:
 def mean_latency(run: Run) -> float:
     """Milliseconds of a command: as emulated, or the decoder's median."""
     total = run.total
-    return parse_latency(run.latency).milliseconds(total.forwards_per_action - 1.0, total.median_ms)
+    return parse_latency(run.latency).milliseconds(total.rounds_per_action, total.median_ms)
 
 
 def realtime_table(name: str, runs: Sequence[Run], plain: Run | None) -> Table:
@@ -111,21 +112,28 @@ class ThresholdSweep:
         return f"{self.draft}, {self.conditions}"
 
     def best(self) -> str:
-        """A sentence: which threshold solved most, how sure that is, and which others it cannot be told from."""
-        best = max(self.runs, key=lambda run: run.success)
-        low, high = best.total.interval
-        others = [run.threshold_text for run in self.runs if run is not best and run.total.interval[1] >= low]
+        """Which solved most of the starts that all were tried on, how sure that is, which others it cannot be told from."""
+        starts = set.intersection(*(set(run.outcomes) for run in self.runs))
+        if not starts:
+            return "Its thresholds have no start in common, so that they cannot be compared."
+        solved = {run: sum(run.outcomes[start] for start in starts) for run in self.runs}
+        intervals = {run: wilson_interval(solved[run], len(starts)) for run in self.runs}
+        best = max(self.runs, key=lambda run: solved[run])
+        low, high = intervals[best]
+        others = [run.threshold_text for run in self.runs if run is not best and intervals[run][1] >= low]
+        same = all(run.outcomes.keys() == starts for run in self.runs)
         sentence = (
-            f"Best threshold: {best.threshold_text}, with {100 * best.success:.1f} % of {best.total.episodes} episodes "
-            f"solved (95 % interval {100 * low:.1f} to {100 * high:.1f} %)."
+            f"Best threshold: {best.threshold_text}, with {100 * solved[best] / len(starts):.1f} % of {len(starts)} "
+            f"{'episodes' if same else 'starts that all thresholds share'} solved (95 % interval {100 * low:.1f} to "
+            f"{100 * high:.1f} %)."
         )
         if others:
             sentence += (
                 f" Its interval overlaps with that of {', '.join(others)}: these episodes do not tell them apart."
             )
-        if self.plain:
-            total = self.plain.total
-            sentence += f" Plain greedy decoding solved {total.solved} of {total.episodes}."
+        if self.plain and (tried := starts & self.plain.outcomes.keys()):
+            greedy = sum(self.plain.outcomes[start] for start in tried)
+            sentence += f" Plain greedy decoding solved {greedy} of {len(tried)}."
         return sentence
 
 
@@ -144,14 +152,8 @@ def threshold_sweeps(runs: Sequence[Run]) -> list[ThresholdSweep]:
 
 
 def threshold_panel(sweeps: Sequence[ThresholdSweep]) -> Panel:
-    """Success against the threshold, a curve for each sweep; plain greedy decoding has no threshold and is level."""
-    curves = []
-    for one in sweeps:
-        points = [(run.thresholds[0], run) for run in one.runs]
-        curves.append(success_curve(one.label, points))
-        if one.plain:
-            ends = min(x for x, _ in points), max(x for x, _ in points)
-            curves.append(success_curve(f"{PLAIN_LABEL}, {one.conditions}", [(x, one.plain) for x in ends]))
+    """Success against the threshold, a curve for each sweep; plain greedy decoding, which has none, is in the words."""
+    curves = [success_curve(one.label, [(run.thresholds[0], run) for run in one.runs]) for one in sweeps]
     return Panel("success by threshold in real time", "threshold [bins]", curves, percent=True)
 
 

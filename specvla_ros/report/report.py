@@ -19,6 +19,7 @@ from specvla_ros.report.case_study import (
     read_case_study,
     write_case_study,
 )
+from specvla_ros.report.repetition import unvarying_dimensions
 from specvla_ros.report.commands import commands, short_path
 from specvla_ros.report.films import Film, make_films
 from specvla_ros.report.group import Group, grouped
@@ -99,6 +100,7 @@ WORDS = (
     "action is the model's own.",
     "Round: one verification, a forward of the model over the whole draft; what it accepts is decided, and one more "
     "token. The first token comes with the prefill, the forward over image and instruction.",
+    "Tokens per forward: an action's seven tokens over its forwards, the prefill among them; Spec-VLA's accept length.",
     "Lockstep: the scene waits for each action. Real time: it goes on meanwhile.",
     "Fast rendering: the pictures that the package's own model was trained with; a published checkpoint needs the "
     "simulator's own.",
@@ -117,6 +119,11 @@ def _introduction(groups: Sequence[Group]) -> str:
         lines.append(
             f"{group.title}: checkpoint {group.runs[0].checkpoint}, {len(group.runs)} evaluations, {episodes} episodes."
         )
+        if unvarying := unvarying_dimensions(group.drafted):
+            lines.append(
+                f"{len(unvarying)} of the seven tokens hardly ever change from one action to the next: "
+                f"{', '.join(unvarying)}. There hold, which proposes the action before, is accepted almost always."
+            )
     return "".join(map(paragraph, lines)) + folded("Words", "".join(map(paragraph, WORDS)))
 
 
@@ -128,7 +135,7 @@ def _case_study(study: CaseStudy, sheet: Sheet) -> list[str]:
     )
     caption = (
         "Each round's draft tree. A token is its bin, 0 to 255; in brackets its distance from the target's answer "
-        "there. Dark: decided before. Blue: accepted. Orange: not taken. Green: the target's answer after them. Dots: "
+        "there. Grey: decided before. Blue: accepted. Orange: not taken. Green: the target's answer after them. Dots: "
         "drafts behind one that was not taken."
     )
     return [

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from specvla_ros.policy import ACTION_DIMENSIONS, ACTION_LENGTH
 from specvla_ros.report.case_study import CaseRound, CaseStudy
-from specvla_ros.report.palette import BLUE, INK, MUTED, ORANGE, RULE, SURFACE, TEAL
+from specvla_ros.report.palette import BLUE, MUTED, ORANGE, RULE, SURFACE, TEAL
 from specvla_ros.vla.config import ACTION_BINS
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _draw_round(axes: Axes, one: CaseRound, root: int) -> None:
             _label(axes, x, y, _text(one, node), BLUE if on else ORANGE, filled=on)
         else:
             axes.plot(x, y, "o", color=MUTED, markersize=2.5, zorder=2)
-    _label(axes, root, rows[0], str(one.drafted[0]), INK, filled=True)
+    _label(axes, root, rows[0], str(one.drafted[0]), MUTED, filled=True)
     last = one.path[-1]
     x, y = root + depths[last] + 1, _answer_row(one)
     axes.plot([x - 1, x], [rows[last], y], color=TEAL, linewidth=2, linestyle=":", zorder=1)

@@ -83,6 +83,8 @@ def test_a_sweep_is_compared_in_one_table_and_goes_on_where_it_was(tmp_path: Pat
     assert rows[2]["deviation"] == pytest.approx(18 / 7) and rows[0]["deviation"] == 0
     assert json.loads((tmp_path / "summary.json").read_text()) == json.loads(json.dumps(figures))
     markdown = (tmp_path / "summary.md").read_text().splitlines()
+    column = markdown[0].split("|").index(" rounds ")
+    assert [line.split("|")[column] for line in markdown[2:]] == [" 1.00 "] * 4
     assert len(markdown) == 6 and markdown[4].startswith("| hold | 3 | lockstep | 2/2 | 34.2 - 100.0 % | 3.0 | 3.50 |")
     assert "4 of 4: hold_r3_fixed-100" in screen and "34.2 - 100.0 %" in screen
     for folder in ("hold_r0", "hold_r3_fixed-100"):

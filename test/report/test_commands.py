@@ -15,6 +15,9 @@ from specvla_ros.cli import app
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.runs import read_runs
 from specvla_ros.report.commands import commands
+from specvla_ros.report.films import film_path
+from specvla_ros.report.group import grouped
+from specvla_ros.report.missing import missing
 
 
 def run(lines: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> dict[Path, EvaluationOptions]:
@@ -106,3 +109,28 @@ def test_a_threshold_tried_at_more_latencies_is_one_command_and_so_are_the_other
     lines = commands(tmp_path, read_runs(tmp_path), {})
     assert len(lines) == 3
     check(tmp_path, lines, monkeypatch)
+
+
+def test_tasks_that_failed_off_camera_have_a_command_that_films_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "runs"
+    outcomes = {(0, 0): True, (1, 0): False, (1, 1): False, (2, 0): True, (2, 1): True, (2, 2): False, (2, 3): False}
+    episodes = [episode(task, state, success) for (task, state), success in outcomes.items()]
+    write_run(folder / "hold_r9", episodes, draft="hold", threshold=9)
+    write_run(folder / "late", [episode(2, 0, False)], draft="hold", threshold=9, latency="fixed:100")
+    (group,) = grouped(read_runs(folder), {})
+    assert not any("failure" in what for what in missing(group, folder)), "nothing is filmed at all"
+    for task in range(3):
+        path = film_path(folder / "hold_r9", episode(task, 0))
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    made = {what: line for what, line in missing(group, folder).items() if "failure" in what}
+    assert list(made) == ["film of a failure, task 2 (hold, r = 9)"]
+    (line,) = made.values()
+    play, copy = line.split(" && ")
+    output = tmp_path / "runs_films" / "hold_r9"
+    ((place, options),) = run([play], monkeypatch).items()
+    assert place == output and (options.tasks, options.trials, options.videos) == ((2,), 3, 3)
+    assert options.conditions() == read_runs(folder)[0].conditions
+    assert [Path(word).resolve() for word in shlex.split(copy)[2:]] == [output / "videos", folder / "hold_r9"]
