@@ -19,13 +19,13 @@ from specvla_ros.report.case_study import (
     read_case_study,
     write_case_study,
 )
-from specvla_ros.report.repetition import unvarying_dimensions
 from specvla_ros.report.commands import commands, short_path
 from specvla_ros.report.films import Film, make_films
 from specvla_ros.report.group import Group, grouped
 from specvla_ros.report.machine import machine_table
 from specvla_ros.report.missing import missing
 from specvla_ros.report.page import Section, code, document, folded, paragraph
+from specvla_ros.report.repetition import unvarying_dimensions
 from specvla_ros.report.result_tables import case_table
 from specvla_ros.report.sheet import Sheet
 from specvla_ros.report.speed import read_speeds

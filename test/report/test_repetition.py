@@ -6,8 +6,8 @@ from pathlib import Path
 from report_folders import episode, write_run
 
 from specvla_ros.evaluation.runs import read_runs
-from specvla_ros.report.report import write_report
 from specvla_ros.report.repetition import unvarying_dimensions
+from specvla_ros.report.report import write_report
 
 
 def test_what_strict_hold_nearly_always_gets_right_is_called_unvarying(tmp_path: Path) -> None:
