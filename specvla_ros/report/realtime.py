@@ -112,7 +112,7 @@ class ThresholdSweep:
         return f"{self.draft}, {self.conditions}"
 
     def best(self) -> str:
-        """Which solved most of the starts that all were tried on, how sure that is, which others it cannot be told from."""
+        """What solved most of the starts that all were tried on, how sure that is, what it cannot be told from."""
         starts = set.intersection(*(set(run.outcomes) for run in self.runs))
         if not starts:
             return "Its thresholds have no start in common, so that they cannot be compared."
