@@ -24,7 +24,7 @@ from specvla_ros.vla.fingerprint import require_sha256
 from specvla_ros.vla.graphs import Eager, Graphs
 from specvla_ros.vla.image_ahead import ImageAhead
 from specvla_ros.vla.images import prepare_image, processor_pixels, require_preparation
-from specvla_ros.vla.llama import fuse_projections, quantise_projections
+from specvla_ros.vla.llama import lay_out_projections
 from specvla_ros.vla.model import OpenVLA
 from specvla_ros.vla.prompt import PromptTokenizer
 from specvla_ros.vla.quantised import KINDS, require_float8_products
@@ -239,7 +239,7 @@ def load_target(directory: Path, dtype: torch.dtype, device: torch.device, weigh
     read_to = torch.device("cpu") if weights in KINDS else device
     target.load_state_dict(load_tensors(directory, shapes, dtype=dtype, device=read_to), assign=True)
     target = target.to(read_to, dtype).eval().requires_grad_(False)
-    return quantise_projections(target, device, weights) if weights in KINDS else fuse_projections(target)
+    return lay_out_projections(target, device, weights)
 
 
 def select_device(name: str) -> torch.device:

@@ -15,9 +15,8 @@ from specvla_ros.speculative.eagle import EagleDrafter, EagleHead
 from specvla_ros.speculative.history import HoldDrafter, LinearDrafter
 from specvla_ros.speculative.merged import MergedDrafter
 from specvla_ros.vla.config import LlamaConfig, OpenVLAConfig, VisionConfig
-from specvla_ros.vla.llama import fuse_projections, quantise_projections
+from specvla_ros.vla.llama import fuse_projections, lay_out_projections
 from specvla_ros.vla.model import OpenVLA
-from specvla_ros.vla.quantised import KINDS
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -43,7 +42,7 @@ def random_target(config: OpenVLAConfig, dtype: torch.dtype, device: torch.devic
     with torch.device("meta"):
         target = OpenVLA(config)
     target = _with_random_weights(target, dtype, device)
-    return quantise_projections(target, device, weights) if weights in KINDS else fuse_projections(target)
+    return lay_out_projections(target, device, weights)
 
 
 def random_drafter(name: str, target: OpenVLA) -> Drafter:

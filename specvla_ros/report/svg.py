@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from specvla_ros.errors import ConfigurationError
+from specvla_ros.plotting import require_matplotlib
 from specvla_ros.report.palette import INK, MUTED, RULE, SERIES, variables, with_variables
 
 if TYPE_CHECKING:
@@ -17,11 +17,9 @@ if TYPE_CHECKING:
 @contextmanager
 def style() -> Iterator[None]:
     """How the report's figures look; they must be drawn and written inside."""
-    try:
-        import matplotlib
-        from cycler import cycler
-    except ImportError as error:
-        raise ConfigurationError("the report's plots need matplotlib: pip install 'specvla_ros[train]'") from error
+    require_matplotlib("a drawing")
+    import matplotlib
+    from cycler import cycler
 
     settings: Any = {
         "axes.edgecolor": MUTED,

@@ -14,7 +14,7 @@ from specvla_ros.vla import kernels
 from specvla_ros.vla.cache import KeyValueCache
 from specvla_ros.vla.config import LlamaConfig
 from specvla_ros.vla.products import Linear, gated_linear, linear
-from specvla_ros.vla.quantised import QuantisedLinear
+from specvla_ros.vla.quantised import KINDS, QuantisedLinear
 
 M = TypeVar("M", bound=nn.Module)
 Product = Callable[[Tensor], Tensor]
@@ -146,6 +146,11 @@ def quantise_projections(module: M, device: torch.device, kind: str) -> M:
         if isinstance(part, (Attention, Mlp)):
             part.to(device).quantise(kind)
     return module.to(device)
+
+
+def lay_out_projections(module: M, device: torch.device, weights: str) -> M:
+    """`fuse_projections`, or `quantise_projections` where the weights are to be of one of its kinds."""
+    return quantise_projections(module, device, weights) if weights in KINDS else fuse_projections(module)
 
 
 def _quantised(kind: str, *projections: Linear, gated: bool = False) -> QuantisedLinear:
