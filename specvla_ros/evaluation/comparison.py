@@ -9,7 +9,6 @@ from typing import Any
 
 from rich.table import Table
 
-from specvla_ros.evaluation.latency import LOCKSTEP
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.runs import find_runs
 from specvla_ros.evaluation.sweep import threshold_text
@@ -43,14 +42,9 @@ class ConditionRow:
 
     def to_dict(self) -> dict[str, Any]:
         """For a program: the conditions that a sweep varies, the folder's name, and the figures."""
-        options = self.options
         return {
-            "suite": options.suite,
-            "draft": options.draft,
-            "threshold": options.threshold if isinstance(options.threshold, int) else list(options.threshold),
-            "mode": "realtime" if options.realtime else LOCKSTEP,
-            "latency": options.latency,
-            "folder": options.output.name,
+            **self.options.swept(),
+            "folder": self.options.output.name,
             **{name: value for name, value in asdict(self.total).items() if name not in ("task", "language")},
         }
 

@@ -86,6 +86,16 @@ class EvaluationOptions:
         """Where an episode's film lies."""
         return self.output / "videos" / f"{task.suite}_task{task.index:02d}_episode{episode:02d}.mp4"
 
+    def swept(self) -> dict[str, Any]:
+        """What a sweep varies, for JSON."""
+        return {
+            "suite": self.suite,
+            "draft": self.draft,
+            "threshold": self.threshold if isinstance(self.threshold, int) else list(self.threshold),
+            "mode": "realtime" if self.realtime else LOCKSTEP,
+            "latency": self.latency,
+        }
+
     def conditions(self) -> dict[str, Any]:
         """What an episode's result depends on; which episodes are run, and by how many workers, is no part of it.
 
@@ -99,15 +109,11 @@ class EvaluationOptions:
         drafts = [directory / "draft" if name == "eagle" else Path(name).expanduser() for name in names]
         device = select_device(self.device)
         return {
-            "suite": self.suite,
+            **self.swept(),
             "checkpoint": str(directory),
-            "draft": self.draft,
-            "threshold": self.threshold if isinstance(self.threshold, int) else list(self.threshold),
             "device": device.type,
             "dtype": str(select_dtype(self.dtype, device)).removeprefix("torch."),
             "weights": self.weights,
-            "mode": "realtime" if self.realtime else LOCKSTEP,
-            "latency": self.latency,
             "hold_time": self.hold_time,
             "max_steps": self.max_steps,
             "fast_rendering": self.fast_rendering,

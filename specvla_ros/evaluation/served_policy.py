@@ -15,6 +15,7 @@ from specvla_ros.errors import DecodeError, SpecVLAError
 from specvla_ros.policy import Action, Policy, Thresholds
 
 STOP_SECONDS = 10.0
+"""That a worker, or the thread that answers it, has to end."""
 RESET = None
 """What a worker sends when an episode begins; else an image and an instruction."""
 

@@ -17,11 +17,9 @@ from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import Rig
 from specvla_ros.evaluation.rollout import Environment, EpisodeResult, run_episode
 from specvla_ros.evaluation.schedule import Job, Schedule
-from specvla_ros.evaluation.served_policy import ServedPolicy, serving
+from specvla_ros.evaluation.served_policy import STOP_SECONDS, ServedPolicy, serving
 from specvla_ros.policy import Policy, expand_thresholds
 from specvla_ros.sim.libero import CONTROL_RATE, Frame, Task
-
-STOP_SECONDS = 10.0
 
 
 def play_all(
