@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Optional
 
@@ -207,8 +208,11 @@ def evaluate(
         ros=ros,
     )
     thresholds = [parse_threshold(text) for text in threshold or ["0"]]
-    latencies = [model_from_benchmark(text) for text in latency or [LOCKSTEP]]
-    sweep = combinations(options, draft or ["none"], thresholds, latencies, suites)
+    sources = dict(model_from_benchmark(text) for text in latency or [LOCKSTEP])
+    sweep = [
+        replace(one, latency_source=sources[one.latency])
+        for one in combinations(options, draft or ["none"], thresholds, list(sources), suites)
+    ]
     console = Console(stderr=json_file is not None and str(json_file) == "-")
     write_json(run_command(sweep, speed, output, console), json_file)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from specvla_ros.bench.rates import Rates
-from specvla_ros.report.machine import machine_table
+from specvla_ros.machine import machine_facts
 
 GPU_FIELDS = {"driver_version": "driver", "clocks.sm": "GPU clock", "clocks.mem": "GPU memory clock"}
 UNKNOWN = "unknown"
@@ -22,7 +22,7 @@ def conditions(device: torch.device, rates: Rates, memory: Mapping[str, int]) ->
     Args:
         memory: bytes on a GPU, by what they hold.
     """
-    found = {str(what): str(which) for what, which in machine_table().rows}
+    found = machine_facts()
     found["threads"] = str(torch.get_num_threads())
     found["load"] = f"{os.getloadavg()[0]:.1f} processes in the last minute, this one among them"
     found["processor clock"] = _processor_clock()

@@ -9,11 +9,13 @@ from rich.console import Console
 
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.evaluation.episode_file import EpisodeFile
+from specvla_ros.evaluation.history import Session, add_session
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import Rig
 from specvla_ros.evaluation.rollout import EpisodeResult
 from specvla_ros.evaluation.schedule import Job
 from specvla_ros.evaluation.worker import play_all
+from specvla_ros.machine import machine_facts
 from specvla_ros.progress import pieces_bar
 from specvla_ros.sim.libero import Task
 
@@ -40,6 +42,8 @@ def evaluate(options: EvaluationOptions, console: Console, rig: Rig | None = Non
                 f"{len(results)} of {len(wanted)} episodes are finished already in {file.path}", soft_wrap=True
             )
         left = [job for job in wanted if job not in results]
+        if left:
+            add_session(options.output, Session(len(finished), machine_facts(), options.latency_source))
         with pieces_bar(console) as progress, closing(_play(rig, options, tasks, left)) as played:
             description = _success_rate(list(results.values())) if results else "the first episodes"
             bar = progress.add_task(description, total=len(wanted), completed=len(results))

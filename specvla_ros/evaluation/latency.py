@@ -42,11 +42,12 @@ class Latency:
 NO_LATENCY = Latency()
 
 
-def model_from_benchmark(text: str) -> str:
-    """`model:FILE` or `model:FILE#ROW` as `model:FLOOR_MS+ROUND_MS`, by the means of a row of a benchmark's bench.json.
+def model_from_benchmark(text: str) -> tuple[str, str]:
+    """`model:FILE` or `model:FILE#ROW` as `model:FLOOR_MS+ROUND_MS`, by the means of a row of a benchmark's bench.json,
+    and in words which row of what that is.
 
     A round is its draft and its verification, and everything else is the floor. Without a row's name the first one that
-    drafts counts. Any other text stays as it is.
+    drafts counts. Any other text stays as it is, without words.
 
     Raises:
         ConfigurationError: the file is no benchmark, or has no such row.
@@ -54,15 +55,18 @@ def model_from_benchmark(text: str) -> str:
     kind, _, place = text.partition(":")
     name, _, wanted = place.partition("#")
     if kind != "model" or not name.endswith(".json"):
-        return text
+        return text, ""
     try:
-        rows = json.loads(Path(name).read_text())["rows"]
+        bench = json.loads(Path(name).read_text())
+        rows = bench["rows"]
         drafting = [row for row in rows if row["draft"] != "none" and row.get("milliseconds")]
         row = next(row for row in drafting if wanted in ("", row["name"]))
         times = {phase: float(part["mean"]) for phase, part in row["milliseconds"].items()}
         drafts_and_verifies = times["draft"] + times["verify"]
         each_round = drafts_and_verifies / (float(row["forwards"]) - 1.0)
-        return f"model:{times['total'] - drafts_and_verifies:.2f}+{each_round:.2f}"
+        weights = ", random weights" if bench["random_weights"] else ""
+        source = f'{name}, row "{row["name"]}": {bench["model"]}{weights}, {bench["dtype"]} on {bench["device"]}'
+        return f"model:{times['total'] - drafts_and_verifies:.2f}+{each_round:.2f}", source
     except OSError as error:
         raise ConfigurationError(f"latency {text!r}: {name} cannot be read ({error.strerror})") from error
     except StopIteration as error:

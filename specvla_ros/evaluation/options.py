@@ -28,6 +28,7 @@ class EvaluationOptions:
         checkpoint, draft, threshold, device, dtype, weights: see `specvla_ros.load_policy`; the empty checkpoint is the
             package's own.
         latency: of a command in simulated time, see `parse_latency`.
+        latency_source: of an emulated delay, the benchmark that it was taken from; decides nothing.
         hold_time: simulated seconds that a command holds in real time, counted from its frame.
         fast_rendering: for a policy that was trained with it; a published checkpoint needs the stock picture.
         image_size: height and width of the camera image in pixels.
@@ -51,6 +52,7 @@ class EvaluationOptions:
     dtype: str = "auto"
     weights: str = "full"
     latency: str = LOCKSTEP
+    latency_source: str = ""
     hold_time: float = HOLD_TIME
     fast_rendering: bool = False
     image_size: int = 256

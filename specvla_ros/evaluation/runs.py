@@ -12,6 +12,7 @@ from typing import Any
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.evaluation.details import Details
 from specvla_ros.evaluation.episode_file import EPISODES, OPTIONS, read_results
+from specvla_ros.evaluation.history import Session, read_sessions
 from specvla_ros.evaluation.latency import LOCKSTEP, parse_latency
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rollout import EpisodeResult
@@ -46,6 +47,11 @@ class Run:
     def outcomes(self) -> dict[tuple[int, int], bool]:
         """Whether it was solved, by task and initial state."""
         return {(one.task, one.episode): one.success for one in self.episodes}
+
+    @cached_property
+    def sessions(self) -> list[Session]:
+        """When and on what the episodes were made, where that is told."""
+        return read_sessions(self.folder)
 
     @property
     def options(self) -> EvaluationOptions:

@@ -9,7 +9,13 @@ from specvla_ros.report.group import Group
 from specvla_ros.report.page import heading, paragraph
 from specvla_ros.report.plots import draw_panels, draw_shares
 from specvla_ros.report.published import published, source
-from specvla_ros.report.realtime import latency_panel, realtime_table, threshold_panel, threshold_sweeps
+from specvla_ros.report.realtime import (
+    latency_panel,
+    latency_sources,
+    realtime_table,
+    threshold_panel,
+    threshold_sweeps,
+)
 from specvla_ros.report.result_tables import deviation_table, main_table, phase_table, task_table
 from specvla_ros.report.sheet import Sheet
 from specvla_ros.report.speed import speed_table
@@ -119,4 +125,6 @@ def real_time(group: Group, sheet: Sheet) -> Html:
         "rest: steps after the last one expired. Emulated: the latency is "
         "a stated delay model, not a measured time."
     )
-    return [*parts, paragraph(note, "note")]
+    delays = " ".join(latency_sources(group.realtime))
+    emulated = [paragraph(f"Where emulated delays are from. {delays}", "note")] if delays else []
+    return [*parts, paragraph(note, "note"), *emulated]

@@ -16,6 +16,7 @@ from specvla_ros.report.table import Table
 
 GIVEN = "fixed:"
 """How the condition `latency` begins where it was given, and not the decoder's own nor a model of one."""
+EMULATED = "emulated, "
 
 
 def latency_text(run: Run) -> str:
@@ -25,7 +26,19 @@ def latency_text(run: Run) -> str:
         return "the decoder's own"
     if run.latency.startswith(GIVEN):
         return f"{latency.floor:g} ms"
-    return f"emulated, {latency.floor:g} ms + {latency.each_round:g} ms a round"
+    return f"{EMULATED}{latency.floor:g} ms + {latency.each_round:g} ms a round"
+
+
+def latency_sources(runs: Sequence[Run]) -> list[str]:
+    """Of each emulated delay where it is from, or that it was given."""
+    sources: dict[str, set[str]] = {}
+    for run in runs:
+        if latency_text(run).startswith(EMULATED):
+            told = {one.latency_source for one in run.sessions if one.latency_source}
+            sources.setdefault(latency_text(run), set()).update(told)
+    return [
+        f"{delay.removeprefix(EMULATED)}: {'; '.join(sorted(told)) or 'as given'}." for delay, told in sources.items()
+    ]
 
 
 def hold_text(run: Run) -> str:

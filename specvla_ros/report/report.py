@@ -10,7 +10,7 @@ from pathlib import Path
 
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.evaluation.rig import Rig
-from specvla_ros.evaluation.runs import read_runs
+from specvla_ros.evaluation.runs import Run, read_runs
 from specvla_ros.report import contents
 from specvla_ros.report.case_study import (
     ACTIONS,
@@ -22,7 +22,7 @@ from specvla_ros.report.case_study import (
 from specvla_ros.report.commands import commands, short_path
 from specvla_ros.report.films import Film, make_films
 from specvla_ros.report.group import Group, grouped
-from specvla_ros.report.machine import machine_table
+from specvla_ros.report.machines import machine_table, untold
 from specvla_ros.report.missing import missing
 from specvla_ros.report.page import Section, code, document, folded, paragraph
 from specvla_ros.report.repetition import unvarying_dimensions
@@ -65,8 +65,7 @@ def write_report(folder: Path, output: Path) -> Path:
     if films:
         sections.append(Section("Films", _films(films)))
     made_by = code([*commands(folder, runs, speeds), _report_command(folder, output, study)])
-    machine = paragraph("The report was made on this machine.", "note")
-    sections.append(Section("Commands and machine", [made_by, machine, sheet.table(machine_table())]))
+    sections.append(Section("Commands and machine", [made_by, *_machines(runs, sheet)]))
     absent = [f"# {group.title}: {what}\n{line}" for group in groups for what, line in missing(group, folder).items()]
     if absent:
         note = paragraph("Left out because nothing was measured; these commands make it, each on its own.")
@@ -110,6 +109,14 @@ WORDS = (
 def _report_command(folder: Path, output: Path, study: CaseStudy | None) -> str:
     words = ["specvla", "report", short_path(folder), "--output", short_path(output)]
     return shlex.join([*words, "--case-study", study.evaluation] if study else words)
+
+
+def _machines(runs: Sequence[Run], sheet: Sheet) -> list[str]:
+    """What the evaluations were made on, as far as they tell."""
+    silent = untold(runs)
+    note = f"{silent} of {len(runs)} evaluations do not say what they were made on."
+    told = [sheet.table(machine_table(runs))] if silent < len(runs) else []
+    return [*told, paragraph(note, "note")] if silent else told
 
 
 def _introduction(groups: Sequence[Group]) -> str:

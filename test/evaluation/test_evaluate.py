@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from stand_ins import SHORT, FakeRig, ServedFaultRig, ShortRig, result
 from specvla_ros.errors import CheckpointError, ConfigurationError, DecodeError, SimulationError
 from specvla_ros.evaluation.episode_file import EpisodeFile
 from specvla_ros.evaluation.evaluate import evaluate
+from specvla_ros.evaluation.history import read_sessions
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import Rig, suite_key
 from specvla_ros.evaluation.rollout import EpisodeResult
+from specvla_ros.machine import machine_facts
 
 
 def options(output: Path, **values: Any) -> EvaluationOptions:
@@ -73,6 +76,19 @@ def test_what_is_finished_is_not_run_again(tmp_path: Path) -> None:
     assert results[0] == made_up and results[1].steps == SHORT and "1 of 2 episodes are finished" in screen
     assert [line["episode"] for line in lines(tmp_path)] == [0, 1]
     assert run(settings, FakeRig("exit"))[0] == results, "nothing is left to do, no process is started"
+
+
+def test_every_start_that_adds_episodes_says_on_what_machine(tmp_path: Path) -> None:
+    settings = options(tmp_path, tasks=(1,), trials=1, latency="model:60+25", latency_source="a benchmark")
+    run(settings)
+    run(settings)
+    run(replace(settings, trials=2))
+    first, second = read_sessions(tmp_path)
+    assert (first.finished, second.finished) == (0, 1)
+    assert first.machine == machine_facts() and first.machine["processor"] and first.latency_source == "a benchmark"
+    (tmp_path / "history.json").write_text("{")
+    with pytest.raises(ConfigurationError, match=r"history\.json cannot be read .* delete it"):
+        run(replace(settings, trials=3))
 
 
 def test_more_trials_go_on_from_fewer_but_other_conditions_do_not(tmp_path: Path) -> None:

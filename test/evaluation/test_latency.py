@@ -37,8 +37,9 @@ COMMITTED = Path(__file__).parents[2] / "benchmarks" / "cpu_small" / "bench.json
 
 def test_a_delay_model_is_taken_from_a_benchmarks_row_and_gives_that_rows_mean_time_back() -> None:
     row = next(row for row in json.loads(COMMITTED.read_text())["rows"] if row["name"] == "hold, strict")
-    model = model_from_benchmark(f"model:{COMMITTED}#hold, strict")
-    assert model == model_from_benchmark(f"model:{COMMITTED}"), "the first row that drafts"
+    model, source = model_from_benchmark(f"model:{COMMITTED}#hold, strict")
+    assert model == model_from_benchmark(f"model:{COMMITTED}")[0], "the first row that drafts"
+    assert source == f'{COMMITTED}, row "hold, strict": the package\'s own, float32 on cpu'
     latency = parse_latency(model)
     mean = latency.floor + latency.each_round * (row["forwards"] - 1.0)
     assert mean == pytest.approx(row["milliseconds"]["total"]["mean"], abs=0.02)
@@ -46,7 +47,7 @@ def test_a_delay_model_is_taken_from_a_benchmarks_row_and_gives_that_rows_mean_t
 
 @pytest.mark.parametrize("text", ["lockstep", "fixed:100", "model:60+25"])
 def test_other_latencies_stay_as_they_are(text: str) -> None:
-    assert model_from_benchmark(text) == text
+    assert model_from_benchmark(text) == (text, "")
 
 
 def test_a_file_that_is_no_benchmark_or_lacks_the_row_is_refused_by_name(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from report_folders import episode, write_run, write_speed
 
 from specvla_ros.errors import ConfigurationError
+from specvla_ros.evaluation.history import Session, add_session
 from specvla_ros.report.films import film_path
 from specvla_ros.report.report import write_report
 
@@ -128,6 +129,31 @@ def test_the_page_needs_nothing_beside_it_and_follows_a_dark_screen(tmp_path: Pa
         assert ElementTree.fromstring(drawing).tag.endswith("svg")
         assert "prefers-color-scheme: dark" in drawing
         assert set(re.findall(r"(?:fill|stroke): (#\w+)", drawing)) == set(), "every colour has a name"
+
+
+def test_it_tells_what_the_evaluations_were_made_on_not_what_it_was_made_on(tmp_path: Path) -> None:
+    sweep(tmp_path)
+    machines = [{"made": f"2026-01-0{day}", "processor": name, "torch": "2"} for day, name in ((1, "A"), (3, "A"))]
+    machines.append({"made": "2026-02-01", "processor": "B", "torch": "2"})
+    for folder, machine in zip(("none_r0", "hold_r0", "hold_r0"), machines, strict=True):
+        add_session(tmp_path / folder, Session(0, machine))
+    page = write_report(tmp_path, tmp_path / "report")
+    assert rows(page.parent / "machine.csv") == [
+        {"what": "evaluations", "machine 1": "2", "machine 2": "1"},
+        {"what": "made", "machine 1": "2026-01-01 to 2026-01-03", "machine 2": "2026-02-01"},
+        {"what": "processor", "machine 1": "A", "machine 2": "B"},
+        {"what": "torch", "machine 1": "2", "machine 2": "2"},
+    ]
+    assert "1 of 3 evaluations do not say what they were made on." in page.read_text()
+
+
+def test_an_emulated_delay_is_called_so_with_the_benchmark_that_it_is_from(tmp_path: Path) -> None:
+    for threshold, source in ((0, "bench.json, row x"), (3, ""), (9, "bench.json, row x")):
+        folder = tmp_path / f"hold_r{threshold}"
+        write_run(folder, [episode()], draft="hold", threshold=threshold, latency="model:60+25")
+        add_session(folder, Session(0, {"made": "2026-01-01"}, source))
+    html = write_report(tmp_path, tmp_path / "report").read_text()
+    assert "60 ms + 25 ms a round: bench.json, row x." in html
 
 
 def test_words_of_others_cannot_become_html(tmp_path: Path) -> None:

