@@ -160,6 +160,7 @@ setup(
             "ros-kilted-sensor-msgs==5.5.1",
             "ros-kilted-std-msgs==5.5.1",
             "ros-kilted-std-srvs==5.5.1",
+            "ros-kilted-visualization-msgs==5.5.1",
             "rosbags==0.11.9",
         ],
         "sim": [

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import rclpy
@@ -26,7 +27,6 @@ from rich.table import Table
 from specvla_ros.errors import ConfigurationError, SimulationError
 from specvla_ros.msg import DecodeStats, EpisodeStatus
 from specvla_ros.nodes import qos
-from specvla_ros.policy import ACTION_LENGTH
 from specvla_ros.share import share_folder
 
 STOP_SECONDS = 10.0
@@ -80,8 +80,7 @@ class Watch:
     @property
     def accept_length(self) -> float:
         """Mean tokens per target forward."""
-        forwards = [stats.target_forwards for stats in self.stats if stats.target_forwards]
-        return sum(ACTION_LENGTH / count for count in forwards) / len(forwards) if forwards else 0.0
+        return mean(stats.accept_length for stats in self.stats) if self.stats else 0.0
 
 
 def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:

@@ -115,13 +115,18 @@ class OpenVLAPolicy:
         """A new episode begins: drafts forget the last actions."""
         self.decoder.drafter.reset()
 
-    def with_draft(self, draft: str, thresholds: Thresholds, tree: TreeConfig | None = None) -> OpenVLAPolicy:
-        """Another policy on the same weights with the draft of that name; `draft` and `tree` as in `load_policy`.
+    def with_draft(
+        self, draft: str, thresholds: Thresholds, tree: TreeConfig | None = None, sha256: str = ""
+    ) -> OpenVLAPolicy:
+        """Another policy on the same weights with the draft of that name.
+
+        Args:
+            draft, tree, sha256: as `draft`, `tree` and `draft_sha256` in `load_policy`.
 
         Raises:
             CheckpointError, ConfigurationError: there is no such draft, or it does not fit the target.
         """
-        drafter = build_drafter(draft, self.decoder.target, CAPACITY, tree or TreeConfig(), self._directory)
+        drafter = build_drafter(draft, self.decoder.target, CAPACITY, tree or TreeConfig(), self._directory, sha256)
         return self.with_drafter(drafter, thresholds)
 
     def with_drafter(self, drafter: Drafter, thresholds: Thresholds) -> OpenVLAPolicy:
@@ -159,6 +164,7 @@ def load_policy(
     *,
     preparation: str = "auto",
     sha256: str = "",
+    draft_sha256: str = "",
     tree: TreeConfig | None = None,
     weights: str = "full",
     graphs: bool = True,
@@ -178,6 +184,7 @@ def load_policy(
         preparation: what is done to a camera image first: "libero" as OpenVLA's LIBERO evaluation does, "none", or
             "auto": "libero" when the norm_stats key starts with it.
         sha256: of the checkpoint's weights, see `weights_sha256`; not checked when empty.
+        draft_sha256: of a learned draft's weights, likewise.
         tree: the tree of a learned draft; 50 nodes, depth 4, top-8 when None.
         weights: "full", or of the language model's layers in 8 bits, "float8" or "int8" (`specvla_ros.vla.quantised`):
             half the memory, and other tokens now and then.
@@ -196,7 +203,7 @@ def load_policy(
         require_sha256(directory, sha256)
     key, norm_stats = select_norm_stats(read_norm_stats(directory), unnorm_key, directory)
     target = load_target(directory, select_dtype(dtype, torch_device), torch_device, weights)
-    drafter = build_drafter(draft or "none", target, CAPACITY, tree or TreeConfig(), directory)
+    drafter = build_drafter(draft or "none", target, CAPACITY, tree or TreeConfig(), directory, draft_sha256)
     graphs = graphs and torch_device.type == "cuda"
     decoder = new_decoder(target, drafter, graphs=graphs, advance=advance)
     if preparation == "auto":

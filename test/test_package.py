@@ -90,7 +90,7 @@ def test_what_foxglove_and_rviz_show_exists_in_the_messages() -> None:
             message = getattr(message, field.split("[")[0])
     displays = yaml.safe_load((ROOT / "config" / "specvla.rviz").read_text())["Visualization Manager"]["Displays"]
     shown = {display["Topic"]["Value"] for display in displays if "Topic" in display}
-    assert shown == {"/image", "/ee_pose", "/delta_twist"}
+    assert shown == {"/image", "/ee_pose", "/delta_twist", "/specvla/caption"}
 
 
 def check_system(folder: Path, **commands: str) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specvla_ros.msg import DecodeStats
-from specvla_ros.policy import ACTION_LENGTH
 
 
 class EpisodeLog:
@@ -52,7 +51,7 @@ class EpisodeLog:
         matched = [stamp for stamp in stamps if stamp in self._stats]
         ros = [self._latency_ms[stamp] - self._stats[stamp].decode_ms for stamp in matched]
         decode = [self._stats[stamp].decode_ms for stamp in matched]
-        lengths = [ACTION_LENGTH / stats.target_forwards for stats in self._stats.values() if stats.target_forwards]
+        lengths = [stats.accept_length for stats in self._stats.values()]
         return {
             "success": success,
             "steps": steps,

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from rclpy.publisher import Publisher
+from visualization_msgs.msg import Marker
 
 from specvla_ros.errors import ImageError
 from specvla_ros.msg import DecodeStats
@@ -22,7 +23,7 @@ from specvla_ros.nodes.inputs import (
     require_instruction,
 )
 from specvla_ros.nodes.loading import describe
-from specvla_ros.nodes.messages import nanoseconds, stats_message
+from specvla_ros.nodes.messages import caption, nanoseconds, stats_message
 from specvla_ros.nodes.reporter import Reporter
 from specvla_ros.nodes.safety import is_finite
 from specvla_ros.policy import Action, LooksAhead, Policy, Thresholds
@@ -48,7 +49,7 @@ class Inference:
 
     Args:
         now: nanoseconds of the ROS clock.
-        stats: publishes DecodeStats.
+        stats: publishes DecodeStats, and `captions` the same in words for RViz.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Inference:
         now: Callable[[], int],
         stream: CommandStream,
         stats: Publisher[DecodeStats],
+        captions: Publisher[Marker],
         health: Health,
         reporter: Reporter,
     ) -> None:
@@ -65,6 +67,7 @@ class Inference:
         self._now = now
         self._stream = stream
         self._stats = stats
+        self._captions = captions
         self._health = health
         self._reporter = reporter
         self._episode = 0
@@ -149,7 +152,9 @@ class Inference:
         elif self._stream.settings.dry_run:
             self._reporter.say(WARN, "dry run", "dry run: commands are published, marked, and nothing moves by them")
         self._reporter.publish_status()
-        self._stats.publish(stats_message(action, header, 1e3 * (started - arrival.seconds), latency_ms))
+        stats = stats_message(action, header, 1e3 * (started - arrival.seconds), latency_ms)
+        self._stats.publish(stats)
+        self._captions.publish(caption(stats, thresholds, self._stream.settings.twist_frame))
 
     def _age(self, arrival: Arrival) -> float:
         """Seconds since an image's stamp."""

@@ -39,6 +39,7 @@ def load_from_parameters(values: dict[str, Any]) -> Policy:
         unnorm_key=values["unnorm_key"] or None,
         preparation=values["image_preparation"],
         sha256=values["checkpoint_sha256"],
+        draft_sha256=values["draft_sha256"],
         tree=_tree(values),
         weights=values["weights"],
         graphs=values["cuda_graphs"],
@@ -61,7 +62,7 @@ def with_draft(policy: Policy, values: dict[str, Any]) -> Policy:
 
     if not isinstance(policy, OpenVLAPolicy):
         return policy
-    return policy.with_draft(values["draft"], policy.thresholds, _tree(values))
+    return policy.with_draft(values["draft"], policy.thresholds, _tree(values), values["draft_sha256"])
 
 
 def _log_progress(done: int, of: int) -> None:

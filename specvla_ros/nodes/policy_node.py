@@ -17,6 +17,7 @@ from rclpy.subscription import MessageInfo
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Bool, Float64MultiArray, String
 from std_srvs.srv import SetBool
+from visualization_msgs.msg import Marker
 
 from specvla_ros.errors import ConfigurationError, SpecVLAError
 from specvla_ros.msg import DecodeStats, EndEffectorCommand
@@ -80,7 +81,8 @@ class PolicyNode(LoadedNode[Arrival]):
         statuses = self.create_publisher(DiagnosticStatus, "~/status", qos.LATCHED)
         self._reporter = Reporter("specvla", self._health, self.get_logger(), statuses, self._stream.rest)
         stats = self.create_lifecycle_publisher(DecodeStats, "decode_stats", qos.STATS)
-        self._inference = Inference(self._now, self._stream, stats, self._health, self._reporter)
+        captions = self.create_lifecycle_publisher(Marker, "~/caption", qos.STATS)
+        self._inference = Inference(self._now, self._stream, stats, captions, self._health, self._reporter)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.STATS)
         self.create_subscription(PoseStamped, "ee_pose", self._on_pose, qos.POSE)
         # A latched subscription does not hear a volatile publisher, and a volatile one misses what was said before it.

@@ -40,6 +40,9 @@ PARAMETERS = (
         live=True,
     ),
     ParameterSpec(
+        "draft_sha256", "", "of a learned draft's weights; others are not loaded. Empty: not checked", live=True
+    ),
+    ParameterSpec(
         "threshold",
         0,
         "largest accepted distance in bins of a draft token from the model's own; 0 is exactly the model's answer",

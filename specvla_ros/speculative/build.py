@@ -15,6 +15,7 @@ from specvla_ros.speculative.merged import MergedDrafter
 from specvla_ros.speculative.plain import NoDrafter
 from specvla_ros.vla.checkpoint import load_draft_tensors, read_config, resolve_checkpoint
 from specvla_ros.vla.config import LlamaConfig
+from specvla_ros.vla.fingerprint import require_sha256
 from specvla_ros.vla.llama import fuse_projections
 from specvla_ros.vla.model import OpenVLA
 
@@ -33,12 +34,13 @@ class TreeConfig:
 
 
 def build_drafter(
-    name: str, target: OpenVLA, capacity: int, tree: TreeConfig, checkpoint: Path | None = None
+    name: str, target: OpenVLA, capacity: int, tree: TreeConfig, checkpoint: Path | None = None, sha256: str = ""
 ) -> Drafter:
     """The drafter called `name`: none, hold, linear, eagle, a draft's directory or hub name, or several joined by +.
 
     Args:
         checkpoint: the target's directory, whose folder `draft` is what `eagle` means.
+        sha256: of a learned draft's weights, see `weights_sha256`; not checked when empty.
 
     Raises:
         ConfigurationError: `none` is joined with another, or the checkpoint brings no draft.
@@ -46,15 +48,17 @@ def build_drafter(
     """
     parts = [part.strip() for part in name.split("+")]
     if len(parts) == 1:
-        return _build_one(parts[0], target, capacity, tree, checkpoint)
+        return _build_one(parts[0], target, capacity, tree, checkpoint, sha256)
     if "none" in parts or "" in parts:
         raise ConfigurationError(
             f"draft {name!r}: only drafts can be joined by '+', for example 'hold+linear' or 'hold+/path/to/draft'"
         )
-    return MergedDrafter([_build_one(part, target, capacity, tree, checkpoint) for part in parts])
+    return MergedDrafter([_build_one(part, target, capacity, tree, checkpoint, sha256) for part in parts])
 
 
-def _build_one(name: str, target: OpenVLA, capacity: int, tree: TreeConfig, checkpoint: Path | None) -> Drafter:
+def _build_one(
+    name: str, target: OpenVLA, capacity: int, tree: TreeConfig, checkpoint: Path | None, sha256: str
+) -> Drafter:
     if name in ("", "none"):
         return NoDrafter()
     if name == "hold":
@@ -69,6 +73,8 @@ def _build_one(name: str, target: OpenVLA, capacity: int, tree: TreeConfig, chec
         )
     else:
         directory = resolve_checkpoint(name)
+    if sha256:
+        require_sha256(directory, sha256)
     return EagleDrafter(
         target,
         load_head(directory, target.dtype, target.device),

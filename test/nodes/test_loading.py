@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from specvla_ros import load_policy
-from specvla_ros.errors import ConfigurationError
+from specvla_ros.errors import CheckpointError, ConfigurationError
 from specvla_ros.fake_policy import FakePolicy
 from specvla_ros.nodes.loading import free_memory, gpu_memory, load_from_parameters, with_draft
 from specvla_ros.nodes.policy_parameters import PARAMETERS
+from specvla_ros.shipped import shipped_checkpoint
+from specvla_ros.vla.fingerprint import weights_sha256
 
 
 def test_a_policy_that_was_warmed_up_answers_as_a_new_one() -> None:
@@ -40,6 +42,17 @@ def test_a_draft_that_does_not_exist_is_refused_by_name() -> None:
     values = {spec.name: spec.default for spec in PARAMETERS}
     with pytest.raises(ConfigurationError, match="draft 'nonsense' does not exist"):
         with_draft(load_from_parameters(values), values | {"draft": "nonsense"})
+
+
+def test_a_draft_whose_weights_have_another_hash_is_refused_and_the_right_one_is_taken() -> None:
+    values = {spec.name: spec.default for spec in PARAMETERS}
+    policy = load_from_parameters(values)
+    expected = weights_sha256(shipped_checkpoint() / "draft")
+    with pytest.raises(CheckpointError, match=f"draft have the SHA-256 {expected}; expected 1234"):
+        with_draft(policy, values | {"draft": "hold+eagle", "draft_sha256": "1234"})
+    with pytest.raises(CheckpointError, match="expected 1234"):
+        load_from_parameters(values | {"draft": "eagle", "draft_sha256": "1234"})
+    assert with_draft(policy, values | {"draft": "eagle", "draft_sha256": expected}) is not policy
 
 
 def test_a_policy_without_drafts_stays_as_it_is() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from peer import PATIENCE, Peer, policy_process, running_peer, wait_until
 from sensor_msgs.msg import Image
+from visualization_msgs.msg import Marker
 
 from specvla_ros.nodes.conversion import rgb_to_image
 
@@ -31,16 +32,23 @@ def policy(peer: Peer) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.usefixtures("policy")
 def test_an_image_becomes_a_command_a_twist_and_statistics_with_its_stamp(peer: Peer) -> None:
+    captions: list[Marker] = []
+    peer.create_subscription(Marker, "specvla/caption", captions.append, 10)
+    wait_until(lambda: peer.count_publishers("specvla/caption") == 1)
     image = peer.send(200)
     command = peer.command_for(image)
     assert command.header.stamp == image.header.stamp
     assert np.isfinite([command.delta_position.x, command.delta_rotation.z, command.gripper]).all()
     assert len(command.tokens) == 7 and command.sequence >= 1
-    wait_until(lambda: bool(peer.received["stats"] and peer.received["twist"]))
+    wait_until(lambda: bool(peer.received["stats"] and peer.received["twist"] and captions))
     stats, twist = peer.received["stats"][0], peer.received["twist"][0]
     assert stats.header.stamp == image.header.stamp
     assert list(stats.accepted) == [5] and stats.rounds == 1 and stats.target_forwards == 2
+    assert stats.accept_length == 3.5
     assert 0 <= stats.queue_ms <= stats.total_ms
+    (caption,) = captions
+    assert caption.text.startswith("3.5 tokens per forward, ") and caption.text.endswith("\nthreshold 0, gripper 0")
+    assert caption.header.frame_id == "base_link" and caption.lifetime.sec == 1, "it goes when actions cease"
     assert twist.header.frame_id == "base_link" and twist.twist.linear.x == pytest.approx(command.delta_position.x)
 
 
