@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +110,14 @@ def test_fast_dds_gets_room_for_images_unless_the_user_has_profiles(file: str, m
 
 @pytest.fixture
 def launched(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
+    """The parameter's launch file with the parameter's arguments."""
+    with launching(*request.param) as child:
+        yield child
+
+
+@contextmanager
+def launching(file: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """`ros2 launch` of a file with arguments, in a process of its own."""
-    file, *arguments = request.param
     code = (
         "import sys\n"
         "from launch import LaunchDescription, LaunchService\n"
@@ -178,3 +186,21 @@ def test_a_launched_policy_obeys_its_arguments_and_ends_with_ctrl_c(launched: su
 def test_the_camera_topic_counts_for_compressed_images_too() -> None:
     with running_peer() as peer:
         wait_until(lambda: peer.count_subscribers("camera/image_raw/compressed") == 1)
+
+
+@pytest.mark.skipif(not installed(), reason=NOT_INSTALLED)
+def test_a_launched_simulation_ends_with_its_episode_and_its_bag_drives_a_launched_replay_to_the_same_state(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("libero", reason="LIBERO is not installed: pip install 'specvla_ros[sim]'")
+    scene = ("suite:=libero_object", "task:=3", "max_steps:=6", f"bag:={tmp_path / 'bag'}")
+    states = []
+    for file, more in (("sim.launch.py", ("policy:=fake",)), ("replay.launch.py", ())):
+        result = tmp_path / f"{file}.json"
+        with launching(file, *scene, *more, f"result:={result}") as child:
+            output, _ = child.communicate(timeout=4 * PATIENCE)
+        assert child.returncode == 0 and "Traceback" not in output, output
+        figures = json.loads(result.read_text())
+        assert figures["steps"] == 6
+        states.append(figures["state_sha256"])
+    assert states[0] == states[1]
