@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import JustifyMethod
 from rich.table import Table
 
 from specvla_ros.evaluation.options import EvaluationOptions
@@ -71,7 +72,10 @@ def comparison_table(rows: Sequence[ConditionRow]) -> Table:
     """For the screen, which is narrow: the figures that decide."""
     table = Table()
     for heading in ON_SCREEN:
-        table.add_column(heading, justify="left" if heading in WORDS else "right", overflow="fold")
+        # No heading is broken within a word.
+        least = max(map(len, heading.split()))
+        justify: JustifyMethod = "left" if heading in WORDS else "right"
+        table.add_column(heading, justify=justify, overflow="fold", min_width=least)
     for row in rows:
         cells = dict(zip(HEADINGS, row.cells(), strict=True))
         table.add_row(*(cells[heading] for heading in ON_SCREEN))
