@@ -185,7 +185,8 @@ def evaluate(
     from specvla_ros.evaluation.command import run_command
     from specvla_ros.evaluation.latency import LOCKSTEP, model_from_benchmark
     from specvla_ros.evaluation.options import EvaluationOptions
-    from specvla_ros.evaluation.sweep import combinations, parse_threshold
+    from specvla_ros.evaluation.sweep import combinations
+    from specvla_ros.evaluation.threshold import parse_threshold
     from specvla_ros.runtime import select_device
 
     suites = suite or ["libero_spatial"]
@@ -404,7 +405,7 @@ def compare_conditions(
     from specvla_ros.bags.comparison_view import print_comparison, require_plottable, write_plot
     from specvla_ros.bags.condition import combine, load
     from specvla_ros.bags.recording import Recording, Topics
-    from specvla_ros.evaluation.sweep import parse_threshold
+    from specvla_ros.evaluation.threshold import parse_threshold
     from specvla_ros.nodes.bag import BagReader
 
     if plot:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from specvla_ros.errors import ConfigurationError
+from specvla_ros.evaluation.threshold import threshold_text
 from specvla_ros.policy import PLAIN, Policy, Thresholds, expand_thresholds
 from specvla_ros.shipped import NAME, checkpoint_directory
 from specvla_ros.vla.actions import select_norm_stats
@@ -82,7 +83,7 @@ def labels(conditions: Sequence[Condition]) -> list[str]:
 
 def _text(thresholds: Thresholds) -> str:
     is_one = thresholds == expand_thresholds(thresholds[0])
-    return str(thresholds[0]) if is_one else ",".join(map(str, thresholds))
+    return threshold_text(thresholds[0] if is_one else thresholds)
 
 
 def load(conditions: Sequence[Condition], device: str, dtype: str, unnorm_key: str) -> list[Loaded]:

@@ -98,7 +98,7 @@ def _read_demonstration(path: Path) -> tuple[list[RGB], str]:
     try:
         from specvla_ros.training.demonstrations import Demonstration, read_demonstrations
     except ImportError as error:
-        raise DataError(f"{path} needs h5py: pip install 'specvla_ros[train]'") from error
+        raise DataError(f"{path} needs h5py: pip install h5py") from error
     episodes: Iterator[Demonstration] = read_demonstrations(path)
     first = next(episodes, None)
     if first is None:

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.runs import find_runs
-from specvla_ros.evaluation.sweep import threshold_text
 from specvla_ros.evaluation.tables import Summary, markdown, success_cells, write_tables
+from specvla_ros.evaluation.threshold import threshold_text
 
 WORDS = ("draft", "latency")
 HEADINGS = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +17,13 @@ from specvla_ros.evaluation.latency import LOCKSTEP, parse_latency
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rollout import EpisodeResult
 from specvla_ros.evaluation.tables import TOTAL, Summary
+from specvla_ros.evaluation.threshold import threshold_text
 from specvla_ros.policy import PLAIN, Thresholds, expand_thresholds
 
 CONDITIONS = ("draft", "threshold")
 """What the evaluations of a table differ in first."""
+SCENE = ("suite", "max_steps", "fast_rendering", "image_size", "seed")
+"""The conditions that make an episode what it is, whatever the policy does."""
 PLAIN_LABEL = "plain greedy"
 """Decoding without a draft."""
 
@@ -92,7 +95,7 @@ class Run:
 
     @property
     def threshold_text(self) -> str:
-        """One number, or seven."""
+        """One number, or seven joined by commas."""
         return threshold_text(self.conditions["threshold"])
 
     @property
@@ -111,8 +114,12 @@ class Run:
         return self.latency != LOCKSTEP
 
     def on_the_starts_of(self, other: Run) -> tuple[int, int] | None:
-        """How many of the other evaluation's episodes this one solved, and of how many; None where it lacks some."""
+        """How many of the other evaluation's episodes this one solved, and of how many; None where it lacks some, or
+        where its scenes were others.
+        """
         starts = other.outcomes.keys()
+        if any(self.conditions[name] != other.conditions[name] for name in SCENE):
+            return None
         return (sum(self.outcomes[start] for start in starts), len(starts)) if self.outcomes.keys() >= starts else None
 
     @property
@@ -149,11 +156,6 @@ def find_runs(folder: Path) -> list[Run]:
 def short_draft(draft: str) -> str:
     """Of paths the last part, so that it fits a table."""
     return "+".join(Path(part.strip()).name for part in draft.split("+"))
-
-
-def threshold_text(threshold: int | Sequence[int]) -> str:
-    """One number, or seven."""
-    return str(threshold) if isinstance(threshold, int) else " ".join(map(str, threshold))
 
 
 def _order(run: Run) -> tuple[Any, ...]:

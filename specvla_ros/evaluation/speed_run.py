@@ -14,7 +14,7 @@ from rich.table import Table
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import Rig
 from specvla_ros.evaluation.speedup import measure_speed, record_frames
-from specvla_ros.evaluation.sweep import threshold_text
+from specvla_ros.evaluation.threshold import threshold_text
 from specvla_ros.policy import PLAIN
 
 SPEED = "speed.json"
@@ -60,10 +60,10 @@ def speed_table(report: dict[str, Any]) -> Table:
     for heading in ("draft", "threshold", "ms", "p95 ms", "speed-up", "95 % interval"):
         table.add_column(heading, justify="left" if heading == "draft" else "right", overflow="fold")
     for row in report["rows"]:
-        threshold, (low, high) = row["threshold"], row["interval"]
+        low, high = row["interval"]
         table.add_row(
             row["draft"],
-            threshold_text(threshold if isinstance(threshold, int) else tuple(threshold)),
+            threshold_text(row["threshold"]),
             f"{row['median_ms']:.1f}",
             f"{row['p95_ms']:.1f}",
             f"{row['speed_up']:.2f}",

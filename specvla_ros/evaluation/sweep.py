@@ -15,6 +15,7 @@ from specvla_ros.evaluation.latency import LOCKSTEP
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import Rig
 from specvla_ros.evaluation.tables import Summary, summarise, write_summary
+from specvla_ros.evaluation.threshold import threshold_text
 from specvla_ros.policy import PLAIN
 from specvla_ros.sim.holding import HOLD_TIME
 
@@ -79,26 +80,6 @@ def folder_name(options: EvaluationOptions) -> str:
         if options.hold_time != HOLD_TIME:
             parts.append(f"hold-{options.hold_time:g}")
     return "_".join(parts)
-
-
-def threshold_text(threshold: int | tuple[int, ...]) -> str:
-    """One number, or seven joined by commas: what `parse_threshold` reads."""
-    return str(threshold) if isinstance(threshold, int) else ",".join(map(str, threshold))
-
-
-def parse_threshold(text: str) -> int | tuple[int, ...]:
-    """Bins: one number for the six motion dimensions, or seven joined by commas.
-
-    Raises:
-        ConfigurationError: not whole numbers.
-    """
-    try:
-        values = tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise ConfigurationError(
-            f"threshold {text!r} is none; expected a whole number of bins, or seven with commas between them"
-        ) from error
-    return values[0] if len(values) == 1 else values
 
 
 def _plain(text: str) -> str:

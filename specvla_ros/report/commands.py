@@ -13,7 +13,8 @@ from specvla_ros.evaluation.latency import LOCKSTEP
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rollout import EpisodeResult
 from specvla_ros.evaluation.runs import Run
-from specvla_ros.evaluation.sweep import combinations, threshold_text
+from specvla_ros.evaluation.sweep import combinations
+from specvla_ros.evaluation.threshold import threshold_text
 from specvla_ros.policy import PLAIN
 from specvla_ros.report.films import VIDEOS, film_path
 from specvla_ros.shipped import NAME
@@ -64,16 +65,11 @@ def _speed_command(place: Path, runs: Sequence[Run], timed: dict[Path, dict[str,
 def _timed_conditions(speed: Mapping[str, Any]) -> set[tuple[str, str]]:
     """Draft and threshold of each row; plain greedy decoding, which is always timed, apart."""
     rows = [row for row in speed["rows"] if row["draft"] != PLAIN]
-    return {(row["draft"], threshold_text(_as_option(row["threshold"]))) for row in rows}
+    return {(row["draft"], threshold_text(row["threshold"])) for row in rows}
 
 
 def _conditions(runs: Sequence[Run]) -> set[tuple[str, str]]:
     return {(run.options.draft, threshold_text(run.options.threshold)) for run in runs if run.options.draft != PLAIN}
-
-
-def _as_option(threshold: int | list[int]) -> int | tuple[int, ...]:
-    """JSON has no tuples."""
-    return threshold if isinstance(threshold, int) else tuple(threshold)
 
 
 def _sweeps(common: EvaluationOptions, runs: Sequence[Run]) -> list[Sequence[Run]]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from specvla_ros.errors import ConfigurationError
-from specvla_ros.evaluation.runs import CONDITIONS, Run, short_draft, threshold_text
+from specvla_ros.evaluation.runs import CONDITIONS, Run, short_draft
 from specvla_ros.evaluation.speed_run import SPEED
+from specvla_ros.evaluation.threshold import threshold_text
 from specvla_ros.report.table import Table
 
 SAME = ("suite", "fingerprint")

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from specvla_ros.plotting import require_matplotlib
+
 CSV_FILE = "log.csv"
 PLOT_FILE = "log.png"
 FEW = 50
@@ -22,9 +24,13 @@ class TrainingLog:
         columns: names, `step` first.
         resumed_at: rows of later steps, which a run wrote before it was cut off, are dropped; 0 starts anew.
         file: name of the CSV file.
+
+    Raises:
+        ConfigurationError: matplotlib is not installed.
     """
 
     def __init__(self, directory: Path, columns: Sequence[str], resumed_at: int, file: str = CSV_FILE) -> None:
+        require_matplotlib("the curve of a training")
         self._path = directory / file
         self._columns = list(columns)
         self.rows: list[dict[str, float]] = []

@@ -13,7 +13,8 @@ from stand_ins import SHORT, FakeRig
 from specvla_ros.errors import ConfigurationError, SimulationError
 from specvla_ros.evaluation.command import run_command
 from specvla_ros.evaluation.options import EvaluationOptions
-from specvla_ros.evaluation.sweep import combinations, parse_threshold, threshold_text
+from specvla_ros.evaluation.sweep import combinations
+from specvla_ros.evaluation.threshold import parse_threshold, threshold_text
 
 
 def options(output: Path) -> EvaluationOptions:

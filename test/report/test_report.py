@@ -83,6 +83,14 @@ def test_speed_ups_are_those_measured_on_the_same_weights(tmp_path: Path) -> Non
     assert [row["speed-up"] for row in table[:3]] == ["1.00x", "", "1.50x"]
 
 
+def test_plain_decoding_of_other_scenes_is_not_set_beside_an_evaluation(tmp_path: Path) -> None:
+    write_run(tmp_path / "none_r0", [episode(rounds=PLAIN_ROUNDS)])
+    write_run(tmp_path / "hold_r0", [episode()], draft="hold", max_steps=50)
+    write_run(tmp_path / "hold_r3", [episode()], draft="hold", threshold=3)
+    table = rows(write_report(tmp_path, tmp_path / "report").parent / "libero_object_main.csv")
+    assert [row["greedy, same starts"] for row in table[:3]] == ["1/1", "", "1/1"]
+
+
 def test_what_has_no_data_is_left_out_and_the_command_that_makes_it_is_named(tmp_path: Path) -> None:
     write_run(tmp_path, [episode(rounds=PLAIN_ROUNDS)])
     html = write_report(tmp_path, tmp_path / "report").read_text()
