@@ -16,7 +16,7 @@ def machine_table(runs: Sequence[Run]) -> Table:
     for run in runs:
         for session in run.sessions:
             machine = tuple((what, which) for what, which in session.machine.items() if what != MADE)
-            made.setdefault(machine, []).append(session.machine[MADE])
+            made.setdefault(machine, []).append(session.machine.get(MADE, ABSENT))
             evaluations.setdefault(machine, set()).add(run)
     names = dict.fromkeys(what for machine in made for what, _ in machine)
     rows = [
