@@ -16,7 +16,16 @@ from specvla_ros.msg import EndEffectorCommand
 from specvla_ros.nodes.clock_watch import Standstill
 from specvla_ros.nodes.gate import Gate
 from specvla_ros.nodes.messages import nanoseconds, set_motion, twist_message
-from specvla_ros.nodes.safety import AT_REST, Gripper, Values, debounce, keep_in_box, limit_change, limit_speed
+from specvla_ros.nodes.safety import (
+    AT_REST,
+    Gripper,
+    Values,
+    debounce,
+    keep_in_box,
+    limit_change,
+    limit_gripper,
+    limit_speed,
+)
 from specvla_ros.nodes.settings import Settings
 from specvla_ros.policy import ACTION_LENGTH, Action, Thresholds
 
@@ -28,7 +37,7 @@ class Publisher(Protocol):
 
 
 class CommandStream:
-    """The last door before the topics: whatever thread sends, nothing moves once the gate has closed.
+    """The only publisher of motion: whatever thread sends, nothing moves once the gate has closed.
 
     Args:
         now: nanoseconds of the ROS clock.
@@ -99,6 +108,8 @@ class CommandStream:
     def send(self, action: Action, thresholds: Thresholds, header: Any, episode: int) -> bool:
         """Publish a finite action, as far as its limits allow, and let it hold.
 
+        One that is older than `hold_time` already is published as a command, which says its age, and moves no arm.
+
         Args:
             header: of the image that the action was decoded from.
             episode: in which decoding began.
@@ -110,13 +121,15 @@ class CommandStream:
             if self._gate.reason or episode != self._episode:
                 return False
             settings = self._settings
-            self._gripper = debounce(self._gripper, float(action.values[-1]), settings.gripper_decisions)
+            if self._gripper is None or not self._forbids_motion():
+                opening = limit_gripper(float(action.values[-1]))
+                self._gripper = debounce(self._gripper, opening, settings.gripper_decisions)
             self._sent = time.monotonic()
             self._wanted = limit_change(action.values[:-1], self._motion, settings.change_limits)
             sequence = self._last.sequence + 1 if self._last else 1
             self._last = EndEffectorCommand(header=header, sequence=sequence, gripper=self._gripper.value)
             self._last.tokens, self._last.thresholds = list(action.tokens), list(thresholds)
-            self._publish(self._allowed(self._wanted), held=False)
+            self._publish(self._allowed(self._wanted), held=False, too_old=self._is_too_old(self._last))
             return True
 
     def repeat(self) -> bool:
@@ -132,11 +145,9 @@ class CommandStream:
             self._standstill.look(self._now())
             if self._wanted is None or self._last is None:
                 return True
-            hold_time = self._settings.hold_time
-            # An image from the future holds no longer than one from the past.
-            is_old = abs(self._age(self._last)) > hold_time
-            stands_still = not is_old and self._standstill.outlasts(hold_time, since=self._sent)
-            if is_old or stands_still:
+            too_old = self._is_too_old(self._last)
+            stands_still = not too_old and self._standstill.outlasts(self._settings.hold_time, since=self._sent)
+            if too_old or stands_still:
                 self._count("commands that expired")
                 self.rest()
             else:
@@ -154,14 +165,17 @@ class CommandStream:
         """What was decoded before counts no longer."""
         with self._lock:
             self.rest()
-            self._episode, self._gripper = episode, None
+            self._episode = episode
+            if self._gripper is not None:  # what it holds, it holds under another instruction too
+                self._gripper = Gripper(self._gripper.value)
 
     def workspace_trouble(self) -> str:
         """Why the box is not applied or forbids every motion; empty when it is applied."""
         with self._lock:
+            settings = self._settings
             if self._pose is None:
-                return "not applied: no ee_pose has come"
-            settings, frame = self._settings, self._pose.header.frame_id
+                return f"{'no motion' if settings.pose_required else 'not applied'}: no ee_pose has come"
+            frame = self._pose.header.frame_id
             if frame != settings.twist_frame:
                 return f"no motion: ee_pose is in the frame {frame!r} instead of twist_frame {settings.twist_frame!r}"
             if not np.isfinite(self._position(self._pose)).all():
@@ -175,11 +189,19 @@ class CommandStream:
         """What of a motion may go out now: a speed limit that was lowered and a hand that moved count at once."""
         settings = self._settings
         limited = limit_speed(motion, settings.speed_limits)
+        if self._forbids_motion():
+            return AT_REST
         if self._pose is None:
             return limited
-        if self.workspace_trouble():
-            return AT_REST
         return keep_in_box(limited, self._position(self._pose), settings.workspace, settings.position_scale)
+
+    def _forbids_motion(self) -> bool:
+        """Whether where the hand is forbids every motion, that of the gripper too."""
+        return self.workspace_trouble().startswith("no motion")
+
+    def _is_too_old(self, command: EndEffectorCommand) -> bool:
+        """Whether a command holds no longer; an image from the future holds no longer than one from the past."""
+        return abs(self._age(command)) > self._settings.hold_time
 
     def _stop(self) -> None:
         """No motion, the gripper as it was: an arm that was never told anything has no gripper to keep as it is."""
@@ -190,15 +212,16 @@ class CommandStream:
         self._last.tokens = [0] * ACTION_LENGTH
         self._publish(AT_REST, held=True)
 
-    def _publish(self, motion: Values, held: bool) -> None:
+    def _publish(self, motion: Values, held: bool, too_old: bool = False) -> None:
         assert self._last is not None
-        self._motion = motion
+        self._motion = AT_REST if too_old else motion
         set_motion(self._last, motion)
         self._last.held, self._last.age = held, self._age(self._last)
         self._last.dry_run = self._settings.dry_run
         self._commands.publish(self._last)
-        self._publish_gripper(self._last.gripper)
-        self._publish_twist(motion)
+        if not (too_old or self._forbids_motion()):
+            self._publish_gripper(self._last.gripper)
+        self._publish_twist(self._motion)
 
     def _publish_gripper(self, opening: float) -> None:
         """0 closed .. 1 open, as the position of the finger joints."""

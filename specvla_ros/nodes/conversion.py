@@ -13,9 +13,9 @@ from sensor_msgs.msg import CompressedImage, Image
 from specvla_ros.errors import ImageError
 
 try:
-    from cv_bridge import CvBridge
+    from cv_bridge import CvBridge, CvBridgeError
 except ImportError:
-    CvBridge = None
+    CvBridge, CvBridgeError = None, ImageError
 
 RGB = NDArray[np.uint8]
 
@@ -63,8 +63,15 @@ def opencv_to_rgb(message: Image) -> RGB:
 
 
 def cv_bridge_to_rgb(message: Image) -> RGB:
-    """A checked message by cv_bridge."""
-    return CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8")
+    """A checked message by cv_bridge.
+
+    Raises:
+        ImageError: cv_bridge refuses it.
+    """
+    try:
+        return CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8")
+    except (CvBridgeError, cv2.error) as error:
+        raise ImageError(f"image {message.encoding!r}: cv_bridge cannot convert it: {error}") from error
 
 
 _convert: Callable[[Image], RGB] = opencv_to_rgb if CvBridge is None else cv_bridge_to_rgb
@@ -77,7 +84,10 @@ def compressed_to_rgb(message: CompressedImage) -> RGB:
         ImageError: the data cannot be decoded.
     """
     data = np.frombuffer(message.data, np.uint8)
-    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    try:
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    except cv2.error:  # a header that promises more pixels than OpenCV takes
+        decoded = None
     if decoded is None:
         raise ImageError(
             f"compressed image {message.format!r} of {len(data)} bytes cannot be decoded; expected JPEG or PNG"

@@ -1,4 +1,4 @@
-"""Whether motion may leave the node: active, enabled, and no emergency stop."""
+"""Whether motion may leave the node: active, enabled, no emergency stop, and nothing being changed."""
 
 from __future__ import annotations
 
@@ -7,24 +7,43 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Each change gives a new gate. An emergency stop outlives its release: it also takes the enabling away."""
+    """Each change gives a new gate.
+
+    Attributes:
+        active: by the lifecycle.
+        enabled: by the service; an emergency stop outlives its release: it also takes the enabling away.
+        stopped: the emergency stop is pressed.
+        guarded: somebody is there who can press it, as far as that is required.
+        changing: the policy is being replaced.
+    """
 
     active: bool = False
     enabled: bool = True
     stopped: bool = False
+    guarded: bool = True
+    changing: bool = False
 
     @property
     def reason(self) -> str:
         """Why nothing may move; empty when it may."""
         if self.stopped:
             return "emergency stop: publish false on estop, then enable the node by its service ~/enable"
+        if not self.guarded:
+            return "no emergency stop: estop_required is true, and nobody has published on estop"
         if not self.enabled:
             return "not enabled: call the service ~/enable with data: true"
+        if self.changing:
+            return "the draft is being changed"
         return "" if self.active else "inactive: the lifecycle transition activate starts commands"
 
     def with_stop(self, stopped: bool) -> Gate:
         """The emergency stop is pressed or released."""
         return replace(self, stopped=stopped, enabled=self.enabled and not stopped)
+
+    def with_guard(self, guarded: bool) -> Gate:
+        """Whoever can press the emergency stop has come, or was lost: in motion that, too, takes the enabling away."""
+        was_lost = self.active and self.guarded and not guarded
+        return replace(self, guarded=guarded, enabled=self.enabled and not was_lost)
 
     def with_enabled(self, enabled: bool) -> Gate:
         """Enabled or disabled by the service; under an emergency stop it stays disabled."""
@@ -33,3 +52,7 @@ class Gate:
     def with_active(self, active: bool) -> Gate:
         """The lifecycle activated or deactivated the node."""
         return replace(self, active=active)
+
+    def with_change(self, changing: bool) -> Gate:
+        """The policy begins or ends to be replaced."""
+        return replace(self, changing=changing)

@@ -13,7 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 WINDOW = 200
 """Actions, images and poses that the rates and percentiles look back on."""
 SILENCE = 2.0
-"""Seconds without an image after which a node that worked is no longer well."""
+"""Seconds without an image, or a pose, after which it counts as lost."""
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -60,6 +60,12 @@ class Health:
             self._pose_arrivals.append(time.monotonic())
             self._pose_ages.append(age)
 
+    @property
+    def silence(self) -> float:
+        """Seconds since the last image; 0 where none has come yet."""
+        with self._lock:
+            return time.monotonic() - self._arrivals[-1] if self._arrivals else 0.0
+
     def action_published(self, latency_ms: float, accept_length: float, rounds: int) -> None:
         """For the latency percentiles, the mean accept length and the verification rounds."""
         with self._lock:
@@ -81,9 +87,6 @@ class Health:
         """The diagnostics of this moment."""
         with self._lock:
             level, sentence = self._level, self._sentence
-            silence = time.monotonic() - self._arrivals[-1] if self._arrivals else 0.0
-            if level == OK and silence > SILENCE:
-                level, sentence = WARN, f"no image for {silence:.0f} s"
             counts = {kind: str(count) for kind, count in sorted(self._counts.items())}
             values = {**self._rates(), **extra, **counts}
         status = DiagnosticStatus(level=level, name=name, message=sentence, hardware_id=name)
@@ -98,6 +101,9 @@ class Health:
             ("image", self._arrivals, self._ages),
             ("ee_pose", self._pose_arrivals, self._pose_ages),
         ):
+            if arrivals and time.monotonic() - arrivals[-1] > SILENCE:
+                rates[f"{name} rate [Hz]"] = "0.0"
+                continue
             if len(arrivals) > 1 and arrivals[-1] > arrivals[0]:
                 rate = (len(arrivals) - 1) / (arrivals[-1] - arrivals[0])
                 rates[f"{name} rate [Hz]"] = f"{rate:.1f}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rclpy.publisher import Publisher
 from visualization_msgs.msg import Marker
@@ -82,10 +82,14 @@ class Inference:
         self.instruction = Instruction(text, self.instruction.episode + 1, received)
         self._stream.begin_episode(self.instruction.episode)
 
+    def confirm_instruction(self) -> None:
+        """It is still meant, however long ago it came."""
+        self.instruction = replace(self.instruction, received=self._now())
+
     def look(self, arrival: Arrival) -> None:
         """An image that waits: it may be prepared already. What is wrong with it is said when its turn comes."""
         if isinstance(self.policy, LooksAhead) and self.policy.looks_ahead:
-            with suppress(ImageError):
+            with suppress(Exception):  # this is the executor's thread, which must live on
                 self.policy.look(arrival.rgb())
 
     def work(self, arrival: Arrival) -> None:
@@ -144,10 +148,18 @@ class Inference:
         self.progress = Progress(instruction.episode, steps + 1, latency_ms, action.stats.accept_length)
         if action.stats.graph_misses:
             self._health.count("passes without a recorded CUDA graph", action.stats.graph_misses)
-        if self._age(arrival) > self._stream.settings.hold_time:
-            self._health.count("overruns: actions decoded after hold_time")
         self._health.action_published(latency_ms, action.stats.accept_length, action.stats.rounds)
-        if (trouble := self._stream.workspace_trouble()).startswith("no motion"):
+        age, hold_time = self._age(arrival), self._stream.settings.hold_time
+        if reason := self._stream.gate.reason:  # the gate closed meanwhile, and its reason must not be talked over
+            self._reporter.say(WARN, "not enabled", reason)
+        elif age > hold_time:
+            self._health.count("overruns: actions decoded after hold_time")
+            self._reporter.warn(
+                "overrun",
+                f"the arm does not move: the action came {age:.2f} s after its image's stamp, and hold_time is "
+                f"{hold_time:g} s; raise it, or decode faster (draft, threshold)",
+            )
+        elif (trouble := self._stream.workspace_trouble()).startswith("no motion"):
             self._reporter.refuse("commands kept at rest without a pose", trouble)
         elif self._stream.settings.dry_run:
             self._reporter.say(WARN, "dry run", "dry run: commands are published, marked, and nothing moves by them")

@@ -101,9 +101,22 @@ class InstructionServer:
         elif reason := self._stream.gate.reason:
             self.abort(reason)
         elif limit and self._elapsed() >= limit:
+            self._time_is_up(goal, limit)
+        else:
+            self._inference.confirm_instruction()
+            self._tell(goal)
+
+    def _time_is_up(self, goal: ServerGoalHandle, limit: float) -> None:
+        """A goal that nothing was decoded for has not been followed."""
+        if self._steps():
             self._end(goal.succeed, f"its {limit:g} s are up")
         else:
-            self._tell(goal)
+            self._end(goal.abort, f"its {limit:g} s are up, and no action was decoded: see the diagnostics")
+
+    def _steps(self) -> int:
+        """Actions decoded for the goal."""
+        progress = self._inference.progress
+        return progress.steps if progress.episode == self._episode else 0
 
     def _tell(self, goal: ServerGoalHandle) -> None:
         """Feedback, when there is a newer action."""
@@ -120,9 +133,7 @@ class InstructionServer:
         goal.publish_feedback(feedback)
 
     def _end(self, conclude: Callable[[], None], message: str) -> None:
-        progress = self._inference.progress
-        steps = progress.steps if progress.episode == self._episode else 0
-        result = FollowInstruction.Result(message=message, steps=steps, elapsed=self._elapsed())
+        result = FollowInstruction.Result(message=message, steps=self._steps(), elapsed=self._elapsed())
         self._goal = None
         self._rest()
         conclude()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped, TwistStamped
@@ -13,18 +13,18 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.duration import Duration
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.parameter import Parameter
-from rclpy.subscription import MessageInfo
 from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Bool, Float64MultiArray, String
+from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import SetBool
 from visualization_msgs.msg import Marker
 
-from specvla_ros.errors import ConfigurationError, SpecVLAError
+from specvla_ros.errors import ConfigurationError
 from specvla_ros.msg import DecodeStats, EndEffectorCommand
 from specvla_ros.nodes import qos
 from specvla_ros.nodes.clock_watch import ClockWatch
 from specvla_ros.nodes.command_stream import CommandStream
-from specvla_ros.nodes.health import ERROR, WARN, Health
+from specvla_ros.nodes.emergency_stop import EmergencyStop
+from specvla_ros.nodes.health import SILENCE, WARN, Health
 from specvla_ros.nodes.inference import Inference
 from specvla_ros.nodes.inputs import LONGEST_INSTRUCTION, Arrival
 from specvla_ros.nodes.instruction_server import InstructionServer
@@ -39,18 +39,24 @@ from specvla_ros.nodes.settings import Settings
 from specvla_ros.nodes.throttle import Throttle
 from specvla_ros.policy import Policy
 
+if TYPE_CHECKING:
+    from rclpy.subscription import MessageInfo  # Kilted has it; before, the same dictionary has no type of its own
+
 LoadPolicy = Callable[[dict[str, Any]], Policy]
 LAST_WORD = Duration(seconds=0.5)
 """How long the end of the process waits for the controllers to hear the stop."""
 INSTRUCTIONS = 16
 """So many messages are remembered to know one that comes a second time by the other subscription."""
+CHANGED = 0.3
+"""Seconds after a draft was changed in which nothing moves: the executor hears what it missed, an e-stop above all."""
 PROGRESS = 5.0
 """Seconds between two log lines while the policy loads."""
 AT_CONFIGURE = frozenset(spec.name for spec in PARAMETERS if not spec.live)
 
 
 class PolicyNode(LoadedNode[Arrival]):
-    """Decodes the newest image in one worker thread; callbacks only leave notes and never wait.
+    """Decodes the newest image in one worker thread; callbacks only leave notes. One of them waits: another draft is
+    loaded in the executor's thread, which hears nothing meanwhile, so that nothing moves until it has caught up.
 
     Whatever goes wrong with an image, an instruction or the model, the node lives on, brings the arm to rest and says
     so in the log, in diagnostics and on ~/status.
@@ -84,13 +90,14 @@ class PolicyNode(LoadedNode[Arrival]):
         captions = self.create_lifecycle_publisher(Marker, "~/caption", qos.STATS)
         self._inference = Inference(self._now, self._stream, stats, captions, self._health, self._reporter)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.STATS)
-        self.create_subscription(PoseStamped, "ee_pose", self._on_pose, qos.POSE)
+        self.create_subscription(PoseStamped, "ee_pose", self._on_pose, qos.BEST_EFFORT)
         # A latched subscription does not hear a volatile publisher, and a volatile one misses what was said before it.
         # The other one hears what this one cannot, or complains itself.
         silent = SubscriptionEventCallbacks(use_default_callbacks=False)
         for profile, events in ((qos.LATCHED, silent), (qos.COMMAND, None)):
             self.create_subscription(String, "instruction", self._on_instruction, profile, event_callbacks=events)
-            self.create_subscription(Bool, "estop", self._on_estop, profile, event_callbacks=events)
+        self._emergency_stop = EmergencyStop(self, self._stream, self._reporter)
+        self._stream.change_gate(lambda gate: gate.with_enabled(self._values["enabled_at_start"]))
         self.create_service(SetBool, "~/enable", self._on_enable)
         self._goals = InstructionServer(self, self._inference, self._stream, self._now, self.steady_clock)
         self.add_on_set_parameters_callback(self._on_parameters)
@@ -147,6 +154,7 @@ class PolicyNode(LoadedNode[Arrival]):
         self._begin_again()
         self._reporter.say(WARN, "no image", "no image has come yet on the topic image")
         self._announce_dry_run()
+        self._emergency_stop.look(self._values["estop_required"])
         self._stream.change_gate(lambda gate: gate.with_active(True))
         self._command_timer = self.create_timer(1.0 / self._values["command_rate"], self._tick, clock=self.steady_clock)
         # The subscription comes last: whoever sees it sends an image and waits for its command.
@@ -201,19 +209,11 @@ class PolicyNode(LoadedNode[Arrival]):
             return
         self._instructed.append(published)
         self._goals.abort("an instruction on the topic took its place")
-        self._inference.begin_episode(message.data, self._now())
+        # What was latched may have been said long before this node began to listen.
+        old = max(0, time.time_ns() - published) if published else 0
+        self._inference.begin_episode(message.data, self._now() - old)
         shown = message.data[:LONGEST_INSTRUCTION]
         self.get_logger().info(f"instruction: {shown!r}{' ...' if shown != message.data else ''}")
-
-    def _on_estop(self, message: Bool) -> None:
-        was_stopped = self._stream.gate.stopped
-        reason = self._stream.change_gate(lambda gate: gate.with_stop(message.data))
-        if message.data and not was_stopped:
-            self.get_logger().error(reason)
-            self._reporter.say(ERROR, "emergency stop", reason)
-        elif was_stopped and not message.data:
-            self.get_logger().warning(f"the emergency stop is released; {reason}")
-            self._reporter.say(WARN, "not enabled", reason)
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         reason = self._stream.change_gate(lambda gate: gate.with_enabled(request.data))
@@ -235,7 +235,7 @@ class PolicyNode(LoadedNode[Arrival]):
             settings = Settings.from_values(values)
             if values["draft"] != self._values["draft"] and self.worker is not None:
                 self._change_draft(values)
-        except (SpecVLAError, RuntimeError) as error:  # a GPU that is full is a RuntimeError
+        except Exception as error:  # a draft's files can hold anything, and the node must live on
             return SetParametersResult(successful=False, reason=describe(error))
         self._values = values
         self._stream.change_settings(settings)
@@ -244,13 +244,28 @@ class PolicyNode(LoadedNode[Arrival]):
         return SetParametersResult(successful=True)
 
     def _change_draft(self, values: dict[str, Any]) -> None:
-        """The arm rests meanwhile: this thread repeats the commands, and what is being decoded will not count."""
+        """The gate is closed meanwhile, and what is being decoded will not count."""
         policy = self._inference.policy
         if policy is None:
             raise ConfigurationError("draft: the policy is still loading; set it again when that is done")
         self._goals.abort("another draft was chosen")
+        self._stream.change_gate(lambda gate: gate.with_change(True))
         self._begin_again()
-        self._inference.policy = with_draft(policy, values)
+        try:
+            self._inference.policy = with_draft(policy, values)
+        finally:
+            del policy  # or its memory could not be given back
+            free_memory()
+            self._soon(CHANGED, lambda: self._stream.change_gate(lambda gate: gate.with_change(False)))
+
+    def _soon(self, seconds: float, do: Callable[[], object]) -> None:
+        """Once, by the steady clock; what has come until then is heard before."""
+
+        def once() -> None:
+            self.destroy_timer(timer)
+            do()
+
+        timer = self.create_timer(seconds, once, clock=self.steady_clock)
 
     def _begin_again(self) -> None:
         """The same instruction, a new episode."""
@@ -260,6 +275,7 @@ class PolicyNode(LoadedNode[Arrival]):
     def _tick(self) -> None:
         """So many times a second while active."""
         self._look_at_clock()
+        self._emergency_stop.look(self._values["estop_required"])
         if not self._stream.repeat():
             self._reporter.refuse(
                 "standstills of the clock",
@@ -273,6 +289,8 @@ class PolicyNode(LoadedNode[Arrival]):
             self._reporter.refuse("backward jumps of the clock", "the clock went back: the episode begins again")
 
     def _publish_diagnostics(self) -> None:
+        if not self._stream.gate.reason and (silence := self._health.silence) > SILENCE:
+            self._reporter.warn("no image", f"no image for {silence:.0f} s")
         settings, instruction = self._stream.settings, self._inference.instruction
         extra = {
             "lifecycle state": self._state_machine.current_state[1],

@@ -115,6 +115,17 @@ PARAMETERS = (
         "autostart", True, "configure and activate at the start; false: wait for a lifecycle manager or ros2 lifecycle"
     ),
     ParameterSpec(
+        "enabled_at_start",
+        True,
+        "false: a process that starts, or starts again, moves nothing until its service ~/enable is called",
+    ),
+    ParameterSpec(
+        "estop_required",
+        False,
+        "nothing moves until a message has come on estop, and once its publisher is lost, until ~/enable is called",
+        live=True,
+    ),
+    ParameterSpec(
         "speed_limits",
         [1.0] * AXES,
         "largest magnitude of x, y, z, roll, pitch, yaw of a command, in the action's units",
@@ -151,6 +162,9 @@ PARAMETERS = (
         "a hand whose ee_pose came once and is older than so many seconds by its stamp does not move",
         range=(0.01, 60.0),
         live=True,
+    ),
+    ParameterSpec(
+        "pose_required", False, "nothing moves until ee_pose has come; false: the box is then not applied", live=True
     ),
     ParameterSpec(
         "gripper_decisions",

@@ -12,8 +12,8 @@ RELIABLE_IMAGE = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """Who starts late still gets the last message: what to do, where the episode stands."""
 
-POSE = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-"""The newest only, from whoever publishes it, reliable or not."""
+BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""The newest only, from whoever publishes it now, reliable or not."""
 
 COMMAND = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 EVERY_COMMAND = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)

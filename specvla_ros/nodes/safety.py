@@ -31,6 +31,11 @@ def limit_change(motion: Values, previous: Values, limits: Values) -> Values:
     return np.clip(motion, previous - limits, previous + limits)
 
 
+def limit_gripper(value: float) -> float:
+    """The opening nearest to `value` that fingers have, 0 closed .. 1 open; some data's tokens go beyond both."""
+    return min(max(value, 0.0), 1.0)
+
+
 def limit_speed(motion: Values, limits: Values) -> Values:
     """The motion nearest to `motion` whose magnitude on each axis is at most `limits` (6,)."""
     return np.clip(motion, -limits, limits)

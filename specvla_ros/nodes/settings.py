@@ -22,6 +22,7 @@ class Settings:
     max_image_age: float
     max_instruction_age: float
     max_pose_age: float
+    pose_required: bool
     hold_time: float
     dry_run: bool
     speed_limits: Values
@@ -61,6 +62,7 @@ class Settings:
                     "max_image_age",
                     "max_instruction_age",
                     "max_pose_age",
+                    "pose_required",
                     "hold_time",
                     "dry_run",
                     "position_scale",

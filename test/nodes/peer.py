@@ -42,7 +42,7 @@ class Peer(Node):
         self.images = self.create_publisher(Image, "image", qos.IMAGE)
         self.instructions = self.create_publisher(String, "instruction", qos.LATCHED)
         self.estops = self.create_publisher(Bool, "estop", qos.LATCHED)
-        self.poses = self.create_publisher(PoseStamped, "ee_pose", qos.POSE)
+        self.poses = self.create_publisher(PoseStamped, "ee_pose", qos.BEST_EFFORT)
         kinds = ("command", "twist", "stats", "diagnostics", "status")
         self.received: dict[str, list[Any]] = {kind: [] for kind in kinds}
         self.create_subscription(EndEffectorCommand, "ee_command", self.received["command"].append, qos.EVERY_COMMAND)

@@ -244,14 +244,59 @@ def test_a_hand_whose_pose_cannot_be_trusted_does_not_move(pose: dict[str, Any],
     assert bench.speeds == [0.0, 0.0]
 
 
-def test_a_new_episode_believes_its_first_gripper_decision() -> None:
+def test_what_the_gripper_holds_is_debounced_across_episodes_too() -> None:
     bench = Bench(gripper_decisions=2)
     bench.send(0.1, gripper=1.0)
     bench.send(0.1, gripper=0.0)
     assert bench.last.gripper == 1.0
     bench.stream.begin_episode(1)
     bench.send(0.1, gripper=0.0, episode=1)
+    assert bench.last.gripper == 1.0, "one decision of the new episode is one"
+    bench.send(0.1, gripper=0.0, episode=1)
     assert bench.last.gripper == 0.0
+
+
+@given(st.lists(st.floats(-2.0, 8.0), min_size=1, max_size=10))
+def test_the_gripper_is_never_told_to_open_or_close_further_than_it_goes(openings: list[float]) -> None:
+    bench = Bench(gripper_closed=0.0, gripper_open=0.04)
+    for opening in openings:
+        bench.send(0.1, gripper=opening)
+    assert all(0.0 <= command.gripper <= 1.0 for command in bench.commands.messages)
+    assert all(0.0 <= message.data[0] <= 0.04 for message in bench.grippers.messages)
+
+
+def test_a_gripper_keeps_what_it_holds_while_nothing_may_move_for_want_of_a_pose() -> None:
+    bench = Bench()
+    bench.pose(0.0)
+    bench.send(0.5, gripper=0.0)
+    bench.pose(0.0, age=900)
+    told = len(bench.grippers.messages)
+    bench.send(0.5, gripper=1.0)
+    bench.wait(10)
+    assert bench.last.gripper == 0.0 and len(bench.grippers.messages) == told
+    bench.pose(0.0)
+    bench.send(0.5, gripper=1.0)
+    assert bench.last.gripper == 1.0 and len(bench.grippers.messages) == told + 1
+
+
+def test_a_hand_that_must_have_a_pose_does_not_move_before_it_has_one() -> None:
+    bench = Bench(pose_required=True)
+    assert bench.stream.workspace_trouble() == "no motion: no ee_pose has come"
+    bench.send(0.5)
+    assert bench.speeds == [0.0] and not bench.grippers.messages
+    bench.pose(0.0)
+    bench.send(0.5)
+    assert bench.speeds == [0.0, 0.5]
+
+
+@pytest.mark.parametrize("age", [201, 900, -900])
+def test_an_action_that_comes_when_it_no_longer_holds_is_told_and_moves_no_arm(age: int) -> None:
+    bench = Bench()
+    assert bench.send(0.5, age=age)
+    bench.wait(10)
+    assert bench.speeds == [0.5, 0.0] and abs(bench.commands.messages[0].age) > 0.2
+    assert all(twist.twist.linear.x == 0.0 for twist in bench.twists.messages)
+    assert len(bench.grippers.messages) == 1, "the stop's, which keeps what it holds"
 
 
 def test_settings_that_cannot_be_are_refused_and_name_themselves() -> None:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from specvla_ros.nodes.gate import Gate
 
-TURNS = st.lists(st.tuples(st.sampled_from(["with_stop", "with_enabled", "with_active"]), st.booleans()), max_size=30)
+SWITCHES = ["with_stop", "with_enabled", "with_active", "with_guard", "with_change"]
+TURNS = st.lists(st.tuples(st.sampled_from(SWITCHES), st.booleans()), max_size=30)
 
 
 def after(turns: list[tuple[str, bool]]) -> Gate:
@@ -23,18 +24,35 @@ def test_an_emergency_stop_needs_its_release_and_then_an_enabling(turns: list[tu
     assert "emergency stop" in gate.reason
     assert "emergency stop" in gate.with_enabled(True).reason
     assert "emergency stop" in gate.with_enabled(True).with_active(True).reason
-    released = gate.with_enabled(True).with_stop(False).with_active(True)
+    released = gate.with_enabled(True).with_stop(False).with_active(True).with_guard(True).with_change(False)
     assert "not enabled" in released.reason
     assert released.with_enabled(True).reason == ""
 
 
 @given(TURNS)
-def test_the_gate_is_open_only_if_active_enabled_and_not_stopped(turns: list[tuple[str, bool]]) -> None:
+def test_the_gate_is_open_only_if_active_enabled_watched_and_not_stopped(
+    turns: list[tuple[str, bool]],
+) -> None:
     gate = after(turns)
-    assert (gate.reason == "") == (gate.active and gate.enabled and not gate.stopped)
+    unhindered = gate.guarded and not gate.stopped and not gate.changing
+    assert (gate.reason == "") == (gate.active and gate.enabled and unhindered)
     assert not (gate.enabled and gate.stopped)
     assert gate.with_active(False).reason != ""
 
 
 def test_a_new_node_waits_for_its_activation_alone() -> None:
     assert "inactive" in Gate().reason and Gate().with_active(True).reason == ""
+
+
+@given(TURNS)
+def test_an_arm_that_lost_its_emergency_stop_needs_it_back_and_then_an_enabling(turns: list[tuple[str, bool]]) -> None:
+    watched = after(turns).with_stop(False).with_guard(True).with_active(True).with_enabled(True).with_change(False)
+    assert watched.reason == ""
+    lost = watched.with_guard(False)
+    assert "no emergency stop" in lost.reason and "no emergency stop" in lost.with_enabled(True).reason
+    assert "not enabled" in lost.with_guard(True).reason
+    assert lost.with_guard(True).with_enabled(True).reason == ""
+
+
+def test_a_node_that_waits_for_an_emergency_stop_before_its_activation_needs_no_enabling_for_it() -> None:
+    assert Gate().with_guard(False).with_active(True).with_guard(True).reason == ""

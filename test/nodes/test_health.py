@@ -41,7 +41,7 @@ def test_the_level_follows_what_happened_last() -> None:
     assert (status_of(subject).level, status_of(subject).message) == (ERROR, "no command: broken")
 
 
-def test_a_camera_that_falls_silent_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_camera_that_falls_silent_has_no_rate_and_no_age_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(health.time, "monotonic", lambda: now)
     subject = Health("loading")
@@ -49,9 +49,12 @@ def test_a_camera_that_falls_silent_is_a_warning(monkeypatch: pytest.MonkeyPatch
     now += 0.5
     subject.image_arrived()
     subject.action_published(1.0, 1.0, 6)
-    assert status_of(subject).level == OK and values_of(subject)["image rate [Hz]"] == "2.0"
+    subject.image_aged(0.01)
+    assert values_of(subject)["image rate [Hz]"] == "2.0" and "image age p50 [ms]" in values_of(subject)
+    assert subject.silence == 0.0
     now += 3.0
-    assert status_of(subject).level == WARN and status_of(subject).message == "no image for 3 s"
+    assert subject.silence == 3.0
+    assert values_of(subject)["image rate [Hz]"] == "0.0" and "image age p50 [ms]" not in values_of(subject)
 
 
 def test_a_pose_that_is_used_has_its_rate_and_age_and_one_that_never_came_has_none(
@@ -62,8 +65,8 @@ def test_a_pose_that_is_used_has_its_rate_and_age_and_one_that_never_came_has_no
     subject = Health("loading")
     assert not any("ee_pose" in name for name in values_of(subject))
     for age in (0.01, 0.02, 0.03):
-        subject.pose_arrived(age)
         now += 0.1
+        subject.pose_arrived(age)
     values = values_of(subject)
     assert values["ee_pose rate [Hz]"] == "10.0" and values["ee_pose age p50 [ms]"] == "20.0"
 

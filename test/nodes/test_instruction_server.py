@@ -85,6 +85,24 @@ def test_a_goal_whose_time_is_up_succeeds_and_the_arm_rests(client: Client) -> N
     assert client.peer.is_told_nothing()
 
 
+def test_a_goal_for_which_nothing_was_decoded_did_not_succeed(peer: Peer) -> None:
+    with policy_process("FakePolicy()", *LONG_HOLD):
+        peer.wait_for_listener()
+        client = Client(peer)
+        status, result = client.result(client.send(time_limit=0.3))
+    assert status == GoalStatus.STATUS_ABORTED and "no action was decoded" in result.message and result.steps == 0
+
+
+def test_a_goal_keeps_its_instruction_fresh(peer: Peer) -> None:
+    with policy_process("FakePolicy()", *LONG_HOLD, "-p", "max_instruction_age:=0.5"):
+        peer.wait_for_listener()
+        with sending(peer):
+            client = Client(peer)
+            status, _ = client.result(client.send(time_limit=2.0))
+            late = client.feedback[-1].elapsed
+    assert status == GoalStatus.STATUS_SUCCEEDED and late > 1.5, "it was followed to the end"
+
+
 def test_an_emergency_stop_aborts_the_goal_and_its_release_does_not_take_it_up_again(client: Client) -> None:
     handle = client.send()
     wait_until(lambda: client.is_moving)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from peer import Peer, is_moving, policy_process, process, running_peer, wait_until
+from peer import LONG_HOLD, Peer, is_moving, policy_process, process, running_peer, sending, wait_until
 from rclpy.parameter import Parameter
+from std_msgs.msg import Bool
 
 MANAGED = ("-p", "autostart:=false")
 
@@ -85,6 +87,41 @@ policy_node.main(sys.argv, load=lambda values: FakePolicy())
         refused = peer.set_parameters(draft="eagle")[0]
         assert not refused.successful and refused.reason == "RuntimeError: CUDA out of memory"
         peer.moving()
+
+
+def test_nothing_moves_while_a_draft_is_loaded_and_an_emergency_stop_pressed_meanwhile_counts(peer: Peer) -> None:
+    slow = """
+import sys, time
+from specvla_ros.nodes import policy_node
+def with_draft(policy, values):
+    time.sleep(2.0)
+    return policy
+policy_node.with_draft = with_draft
+from specvla_ros.fake_policy import FakePolicy
+policy_node.main(sys.argv, load=lambda values: FakePolicy(delay=0.2))
+"""
+    with process(slow, "--ros-args", *LONG_HOLD):
+        peer.begin()
+        peer.moving()
+        with sending(peer):
+            changed = peer.parameter_client.set_parameters([Parameter("draft", value="linear")])
+            peer.wait_for_rest()
+            rested = len(peer.received["command"])
+            time.sleep(0.5)
+            peer.estops.publish(Bool(data=True))
+            wait_until(changed.done)
+            peer.diagnosis("emergency stop")
+            assert changed.result().results[0].successful
+            assert len(peer.received["command"]) == rested, "not even with what was decoded when it began"
+
+
+@pytest.mark.parametrize("draft", ["x" * 300, "hold+\0", "/dev/null"])
+def test_a_draft_that_no_file_system_knows_is_refused_and_the_node_lives_on(peer: Peer, draft: str) -> None:
+    with policy_process("load_from_parameters(values)", "-p", "max_image_age:=0.0", *LONG_HOLD):
+        peer.begin()
+        peer.command_for(peer.send(200))
+        assert not peer.set_parameters(draft=draft)[0].successful
+        peer.command_for(peer.send(90))
 
 
 def test_the_draft_changes_while_the_node_is_active_and_one_that_does_not_exist_is_refused(peer: Peer) -> None:

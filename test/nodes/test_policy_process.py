@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from geometry_msgs.msg import TwistStamped
+from geometry_msgs.msg import PoseStamped, TwistStamped
 from peer import PATIENCE, policy_process, running_peer, wait_until
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
@@ -94,6 +94,14 @@ def test_the_wiring_of_a_panda_gives_servo_twists_in_the_arms_frame() -> None:
         with policy_process("load_from_parameters(values)", *arguments):
             peer.begin()
             wait_until(lambda: peer.count_publishers(wiring["delta_twist"]) == 1)
+            peer.diagnosis("not enabled", peer.send)
+            assert peer.enable(True).success
+            peer.diagnosis("no motion: no ee_pose has come", peer.send)
+            assert all(twist.twist.linear.x == 0.0 for twist in twists)
+            hand = PoseStamped()
+            hand.header.frame_id, hand.header.stamp = "panda_link0", peer.get_clock().now().to_msg()
+            hand.pose.position.x, hand.pose.position.z = 0.4, 0.3
+            peer.poses.publish(hand)
             peer.moving()
             wait_until(lambda: any(twist.twist.linear.x > 0.0 for twist in twists))
         assert not peer.received["twist"], "nothing on the topic's own name"

@@ -12,10 +12,11 @@ from geometry_msgs.msg import PoseStamped
 from peer import LONG_HOLD, PATIENCE, Peer, is_moving, policy_process, process, running_peer, wait_until
 from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Bool
 
 from specvla_ros.nodes import qos
-from specvla_ros.nodes.conversion import rgb_to_image
+from specvla_ros.nodes.conversion import rgb_to_compressed, rgb_to_image
 
 FAULTY_POLICY = """
 import sys
@@ -85,10 +86,83 @@ def test_an_emergency_stop_from_a_volatile_publisher_is_heard_too(peer: Peer) ->
     volatile = peer.create_publisher(Bool, "estop", qos.COMMAND)
     with policy_process("FakePolicy()", *LONG_HOLD):
         peer.begin()
-        wait_until(lambda: volatile.get_subscription_count() == 1)
+        wait_until(lambda: volatile.get_subscription_count() == 2)
         peer.moving()
         volatile.publish(Bool(data=True))
         peer.wait_for_rest()
+
+
+def test_an_emergency_stop_from_a_best_effort_publisher_is_heard_too(peer: Peer) -> None:
+    careless = peer.create_publisher(Bool, "estop", qos.BEST_EFFORT)
+    with policy_process("FakePolicy()", *LONG_HOLD):
+        peer.begin()
+        wait_until(lambda: careless.get_subscription_count() == 1)
+        peer.moving()
+        careless.publish(Bool(data=True))
+        peer.wait_for_rest()
+        assert "emergency stop" in peer.status("emergency stop")
+
+
+def test_where_an_emergency_stop_is_required_nothing_moves_before_it_has_spoken_nor_once_it_is_lost(peer: Peer) -> None:
+    with policy_process("FakePolicy()", *LONG_HOLD, "-p", "estop_required:=true"):
+        peer.begin()
+        peer.diagnosis("nobody has published on estop", peer.send)
+        assert not peer.received["command"]
+        peer.estops.publish(Bool(data=False))
+        peer.moving()
+        peer.destroy_publisher(peer.estops)
+        peer.wait_for_rest()
+        assert peer.is_told_nothing(peer.send)
+        again = peer.create_publisher(Bool, "estop", qos.LATCHED)
+        again.publish(Bool(data=False))
+        peer.diagnosis("not enabled", peer.send)
+        assert peer.is_told_nothing(peer.send), "its return alone moves nothing"
+        assert peer.enable(True).success
+        peer.moving()
+
+
+def test_a_process_that_is_not_enabled_at_its_start_waits_whatever_instruction_is_latched(peer: Peer) -> None:
+    peer.instruct()
+    with policy_process("FakePolicy()", *LONG_HOLD, "-p", "enabled_at_start:=false"):
+        peer.wait_for_listener()
+        assert "call the service ~/enable" in peer.diagnosis("not enabled", peer.send)
+        assert not peer.received["command"]
+        assert peer.enable(True).success
+        peer.moving()
+
+
+def test_a_camera_that_dies_is_told_on_the_status_topic_in_a_dry_run_too(peer: Peer) -> None:
+    with policy_process("FakePolicy()", "-p", "dry_run:=true"):
+        peer.begin()
+        peer.moving()
+        assert "no image for" in peer.status("no image for")
+
+
+def test_an_action_that_comes_after_its_hold_time_moves_no_arm_and_says_what_to_change(peer: Peer) -> None:
+    with policy_process("FakePolicy(delay=0.3)", "-p", "hold_time:=0.1"):
+        peer.begin()
+        assert is_moving(peer.command_for(peer.send(255)))
+        assert "hold_time is 0.1 s; raise it" in peer.status("the arm does not move: the action came")
+        assert all(twist.twist.linear.x == 0.0 for twist in peer.received["twist"])
+
+
+def test_an_image_that_cannot_be_decoded_is_refused_by_a_policy_that_looks_ahead(peer: Peer) -> None:
+    looks_ahead = "type('Ahead', (FakePolicy,), {'looks_ahead': True, 'look': lambda self, image: None})(delay=0.05)"
+    arguments = (*LONG_HOLD, "-p", "image_transport:=compressed")
+    header = bytes.fromhex("89504e470d0a1a0a0000000d49484452") + (100_000).to_bytes(4, "big") * 2
+    broken = CompressedImage(format="png", data=header + bytes.fromhex("0802000000") + bytes(40))
+    pictures = peer.create_publisher(CompressedImage, "image/compressed", qos.BEST_EFFORT)
+
+    def send(picture: CompressedImage) -> None:
+        picture.header.stamp = peer.get_clock().now().to_msg()
+        pictures.publish(picture)
+
+    with policy_process(looks_ahead, *arguments):
+        wait_until(lambda: pictures.get_subscription_count() == 1)
+        peer.instruct()
+        peer.diagnosis("cannot be decoded", lambda: [send(broken) for _ in range(5)])
+        good = rgb_to_compressed(np.full((32, 48, 3), 255, np.uint8), 90)
+        peer.diagnosis("publishing commands", lambda: send(good))
 
 
 def test_disabling_stops_and_enabling_moves_again(peer: Peer) -> None:
@@ -145,6 +219,15 @@ def test_a_stale_instruction_moves_nothing_until_it_is_given_again(peer: Peer) -
         assert peer.set_parameters(max_instruction_age=60.0)[0].successful
         peer.instruct()
         peer.moving()
+
+
+def test_an_instruction_is_as_old_as_it_is_however_late_a_node_hears_it(peer: Peer) -> None:
+    peer.instruct()
+    time.sleep(1.5)
+    with policy_process("FakePolicy()", *LONG_HOLD, "-p", "max_instruction_age:=1.5"):
+        peer.wait_for_listener()
+        peer.diagnosis("stale instruction", peer.send)
+        assert not peer.received["command"]
 
 
 def test_another_instruction_ends_what_the_arm_did_for_the_one_before(peer: Peer) -> None:

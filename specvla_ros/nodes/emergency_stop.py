@@ -1,0 +1,49 @@
+"""The topic estop: pressed, released, and whether anybody is there to press it."""
+
+from __future__ import annotations
+
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
+from std_msgs.msg import Bool
+
+from specvla_ros.nodes import qos
+from specvla_ros.nodes.command_stream import CommandStream
+from specvla_ros.nodes.reporter import Reporter
+
+TOPIC = "estop"
+
+
+class EmergencyStop:
+    """Closes the stream's gate when it is pressed, and where one is required also while nobody publishes it."""
+
+    def __init__(self, node: Node, stream: CommandStream, reporter: Reporter) -> None:
+        self._node = node
+        self._stream = stream
+        self._reporter = reporter
+        self._heard = False
+        # Each hears publishers that another does not: what was latched, what is sent again when it is lost, and what
+        # is promised nothing. A message that comes twice stops twice.
+        silent = SubscriptionEventCallbacks(use_default_callbacks=False)
+        for profile in (qos.LATCHED, qos.COMMAND, qos.BEST_EFFORT):
+            node.create_subscription(Bool, TOPIC, self._on_message, profile, event_callbacks=silent)
+
+    def look(self, required: bool) -> None:
+        """Whether somebody who has spoken is still there; asked again and again."""
+        self._heard = self._heard and self._node.count_publishers(TOPIC) > 0
+        guarded = self._heard or not required
+        if guarded == self._stream.gate.guarded:
+            return
+        reason = self._stream.change_gate(lambda gate: gate.with_guard(guarded))
+        if guarded:
+            self._reporter.warn("emergency stop", reason or "an emergency stop is there: commands may go out")
+        else:
+            self._reporter.trouble("no emergency stop", reason)
+
+    def _on_message(self, message: Bool) -> None:
+        self._heard = True
+        was_stopped = self._stream.gate.stopped
+        reason = self._stream.change_gate(lambda gate: gate.with_stop(message.data))
+        if message.data and not was_stopped:
+            self._reporter.trouble("emergency stop", reason)
+        elif was_stopped and not message.data:
+            self._reporter.warn("not enabled", f"the emergency stop is released; {reason}")
