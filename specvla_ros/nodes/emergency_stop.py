@@ -8,6 +8,7 @@ from std_msgs.msg import Bool
 
 from specvla_ros.nodes import qos
 from specvla_ros.nodes.command_stream import CommandStream
+from specvla_ros.nodes.health import ERROR, WARN
 from specvla_ros.nodes.reporter import Reporter
 
 TOPIC = "estop"
@@ -18,6 +19,7 @@ class EmergencyStop:
 
     def __init__(self, node: Node, stream: CommandStream, reporter: Reporter) -> None:
         self._node = node
+        self._logger = node.get_logger()
         self._stream = stream
         self._reporter = reporter
         self._heard = False
@@ -35,7 +37,7 @@ class EmergencyStop:
             return
         reason = self._stream.change_gate(lambda gate: gate.with_guard(guarded))
         if guarded:
-            self._reporter.warn("emergency stop", reason or "an emergency stop is there: commands may go out")
+            self._reporter.warn("emergency stop found", reason or "an emergency stop is there: commands may go out")
         else:
             self._reporter.trouble("no emergency stop", reason)
 
@@ -44,6 +46,9 @@ class EmergencyStop:
         was_stopped = self._stream.gate.stopped
         reason = self._stream.change_gate(lambda gate: gate.with_stop(message.data))
         if message.data and not was_stopped:
-            self._reporter.trouble("emergency stop", reason)
+            self._logger.error(reason)  # each time, whatever was logged just before
+            self._reporter.say(ERROR, "emergency stop", reason)
         elif was_stopped and not message.data:
-            self._reporter.warn("not enabled", f"the emergency stop is released; {reason}")
+            reason = f"the emergency stop is released; {reason}"
+            self._logger.warning(reason)
+            self._reporter.say(WARN, "not enabled", reason)

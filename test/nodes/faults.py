@@ -21,6 +21,7 @@ NOTHING = "nothing"
 GOES_ON = "the commands of its images"
 MOVES_AGAIN = "lives; moves again when the cause is gone"
 AFTER_INSTRUCTION = "lives; moves again after a new instruction"
+AFTER_ENABLING = "lives; moves again once the cause is gone and ~/enable was called"
 UNCONFIGURED = "lives, unconfigured"
 RECONFIGURED = "lives, unconfigured; configured with less, it moves the arm"
 ENDS = "ends with exit code 0, no traceback"
@@ -70,7 +71,7 @@ ROWS = {
     ),
     "image: message cut short on the wire": Row(STOP, "no image for … s", MOVES_AGAIN, "diagnostics"),
     "no image at all": Row(NOTHING, "no image has come yet on the topic image", MOVES_AGAIN, "diagnostics"),
-    "images cease": Row(STOP, "no image for … s", MOVES_AGAIN, "diagnostics"),
+    "images cease": Row(STOP, "no image for … s", MOVES_AGAIN, "diagnostics, ~/status, log"),
     "instruction: empty": _refused("no instruction: publish one on the topic instruction", AFTER_INSTRUCTION),
     "instruction: 100 kB": _refused(f"{UNUSABLE}it has 100000 characters; expected at most 1000", AFTER_INSTRUCTION),
     "instruction: not UTF-8": _refused(
@@ -83,6 +84,13 @@ ROWS = {
         "stale instruction: it came 10… s ago;", AFTER_INSTRUCTION
     ),
     "clock stands still": _refused("the clock stands still: check who publishes /clock;"),
+    "emergency stop: pressed": _refused(
+        "emergency stop: publish false on estop, then enable the node by its service ~/enable", AFTER_ENABLING
+    ),
+    "emergency stop: its publisher is lost, estop_required": _refused(
+        "no emergency stop: estop_required is true, and nobody has published on estop", AFTER_ENABLING
+    ),
+    "another draft is loaded for 2 s": Row(STOP, "nothing: it was asked to", MOVES_AGAIN, ""),
     "policy raises": _refused("no command: the fake policy was told to fail"),
     "policy answers with NaN": _refused("no command: the action is not finite:"),
     "policy runs out of GPU memory": _refused("no command: OutOfMemoryError: CUDA out of memory"),

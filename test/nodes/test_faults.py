@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from faults import (
+    AFTER_ENABLING,
     AFTER_INSTRUCTION,
     MOVES_AGAIN,
     ROWS,
@@ -22,11 +23,12 @@ from faults import (
     wait_for_sentence,
 )
 from peer import LONG_HOLD, Peer, is_moving, policy_process, process, running_peer, wait_until
+from rclpy.parameter import Parameter
 from rclpy.serialization import serialize_message
 from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
-from std_msgs.msg import String
+from std_msgs.msg import Bool, String
 
 from specvla_ros.nodes import qos
 from specvla_ros.nodes.conversion import rgb_to_image
@@ -166,6 +168,60 @@ def test_an_instruction_that_changes_while_an_action_is_decoded_makes_it_void(pe
         wait_until(lambda: moves(peer))
         end(child, row)
     passed.add("instruction: changed while an action is decoded")
+
+
+@pytest.mark.parametrize("fault", ["emergency stop: pressed", "emergency stop: its publisher is lost, estop_required"])
+def test_an_emergency_stop_that_is_pressed_or_lost_stops_the_arm(peer: Peer, fault: str) -> None:
+    row = ROWS[fault]
+    with policy_process("FakePolicy()", *LONG_HOLD, "-p", "estop_required:=true") as child:
+        peer.begin()
+        peer.estops.publish(Bool(data=False))
+        peer.moving()
+        arm = Arm(peer)
+        if fault == "emergency stop: pressed":
+            peer.estops.publish(Bool(data=True))
+        else:
+            peer.destroy_publisher(peer.estops)
+        wait_for_sentence(peer, row)
+        assert arm.outcome(lambda: peer.send(255)) == row.arm and row.node == AFTER_ENABLING
+        if fault != "emergency stop: pressed":
+            peer.estops = peer.create_publisher(Bool, "estop", qos.LATCHED)
+        peer.estops.publish(Bool(data=False))
+        peer.diagnosis("not enabled", lambda: peer.send(255))
+        assert arm.outcome(lambda: peer.send(255)) == row.arm
+        assert peer.enable(True).success
+        wait_until(lambda: moves(peer))
+        end(child, row)
+    passed.add(fault)
+
+
+SLOW_DRAFT = """
+import sys, time
+from specvla_ros.fake_policy import FakePolicy
+from specvla_ros.nodes import policy_node
+
+def with_draft(policy, values):
+    time.sleep(2.0)
+    return policy
+
+policy_node.with_draft = with_draft
+policy_node.main(sys.argv, load=lambda values: FakePolicy(delay=0.2))
+"""
+
+
+def test_while_another_draft_is_loaded_nothing_moves(peer: Peer) -> None:
+    fault = "another draft is loaded for 2 s"
+    row = ROWS[fault]
+    with process(SLOW_DRAFT, "--ros-args", *LONG_HOLD) as child:
+        arm = arm_with_an_action_in_work(peer)
+        changed = peer.parameter_client.set_parameters([Parameter("draft", value="linear")])
+        while not changed.done():
+            peer.send(255)
+            time.sleep(0.05)
+        assert changed.result().results[0].successful and arm.outcome() == row.arm
+        wait_until(lambda: moves(peer))
+        end(child, row)
+    passed.add(fault)
 
 
 SIM_TIME = ("-p", "use_sim_time:=true")
