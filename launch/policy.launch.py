@@ -35,6 +35,8 @@ def policy_node(context: LaunchContext) -> list[Node]:
             PARAMETERS,
             fixed={"use_sim_time": use_sim_time},
             remappings=remappings,
+            respawn=LaunchConfiguration("respawn").perform(context).lower() == "true",
+            respawn_delay=1.0,
         )
     ]
 
@@ -49,6 +51,11 @@ def generate_launch_description() -> LaunchDescription:
                 for name, (topic, description) in TOPICS.items()
             ),
             DeclareLaunchArgument("use_sim_time", default_value="false", description="take the time from /clock"),
+            DeclareLaunchArgument(
+                "respawn",
+                default_value="false",
+                description="start the node again when its process dies; with enabled_at_start:=false it then waits",
+            ),
             *room_for_images(),
             OpaqueFunction(function=policy_node),
         ]

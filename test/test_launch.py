@@ -179,6 +179,26 @@ def test_a_launched_policy_obeys_its_arguments_and_ends_with_ctrl_c(launched: su
 @pytest.mark.skipif(not installed(), reason=NOT_INSTALLED)
 @pytest.mark.parametrize(
     "launched",
+    [("policy.launch.py", "policy:=fake", "dry_run:=false", "respawn:=true", "enabled_at_start:=false")],
+    indirect=True,
+)
+def test_a_killed_policy_is_started_again_and_waits_to_be_enabled(launched: subprocess.Popen[str]) -> None:
+    with running_peer() as peer:
+        peer.begin()
+        assert peer.enable(True).success
+        peer.moving()
+        assert launched.stdout is not None
+        starts = (line for line in launched.stdout if "process started with pid" in line)
+        os.kill(int(next(starts).split("[")[-1].rstrip("]\n")), signal.SIGKILL)
+        assert next(starts)
+        peer.received["diagnostics"].clear()
+        peer.diagnosis("not enabled", peer.send)
+        assert peer.is_told_nothing(peer.send), "though the instruction is latched"
+
+
+@pytest.mark.skipif(not installed(), reason=NOT_INSTALLED)
+@pytest.mark.parametrize(
+    "launched",
     [("policy.launch.py", "policy:=fake", "image_transport:=compressed", "image_topic:=camera/image_raw")],
     indirect=True,
 )

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -22,9 +23,14 @@ pytestmark = pytest.mark.skipif(
 def ros2(*arguments: str) -> str:
     """What a command prints; it must succeed."""
     assert ROS2 is not None
-    result = subprocess.run([ROS2, *arguments], capture_output=True, text=True, timeout=2 * PATIENCE)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        result = subprocess.run([ROS2, *arguments], capture_output=True, text=True, timeout=2 * PATIENCE)
+        if result.returncode == 0:
+            return result.stdout
+        # Some commands look once at who is there, and their process may not have discovered the node yet.
+        is_early = "Node not found" in result.stderr and time.monotonic() < deadline
+        assert is_early, result.stdout + result.stderr
 
 
 @pytest.fixture
