@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 
 from specvla_ros.runtime import CAPACITY
-from specvla_ros.speculative.build import TreeConfig
 from specvla_ros.speculative.decode import MAX_TREE_NODES
 from specvla_ros.speculative.drafter import ALIGNMENT
-from specvla_ros.speculative.eagle import EagleHead
+from specvla_ros.speculative.eagle import EagleHead, TreeConfig
 from specvla_ros.vla.config import OpenVLAConfig
 from specvla_ros.vla.model import OpenVLA
 

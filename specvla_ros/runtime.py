@@ -13,9 +13,10 @@ from torch import Tensor
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.policy import Action, DecodeStats, Thresholds, expand_thresholds
 from specvla_ros.shipped import checkpoint_directory
-from specvla_ros.speculative.build import TreeConfig, build_drafter
+from specvla_ros.speculative.build import build_drafter
 from specvla_ros.speculative.decode import SpeculativeDecoder
 from specvla_ros.speculative.drafter import Drafter
+from specvla_ros.speculative.eagle import TreeConfig
 from specvla_ros.speculative.stopwatch import Stopwatch
 from specvla_ros.vla.actions import ActionTokenizer, NormStats, select_norm_stats
 from specvla_ros.vla.checkpoint import load_tensors, read_config, read_norm_stats

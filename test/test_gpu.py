@@ -12,7 +12,7 @@ import torch
 from specvla_ros.bench.sizes import SIZES, random_drafter, random_target
 from specvla_ros.errors import DecodeError
 from specvla_ros.policy import ACTION_LENGTH, expand_thresholds
-from specvla_ros.runtime import load_policy
+from specvla_ros.runtime import CAPACITY, load_policy
 from specvla_ros.speculative.decode import SpeculativeDecoder
 from specvla_ros.vla.graphs import Graphs
 
@@ -136,7 +136,7 @@ def test_the_released_model_with_draft_and_graphs_stays_under_18_gb() -> None:
     before = torch.cuda.memory_reserved()
     target = random_target(SIZES["7b"], torch.bfloat16, device)
     graphs = Graphs()
-    decoder = SpeculativeDecoder(target, random_drafter("eagle", target), runner=graphs)
+    decoder = SpeculativeDecoder(target, random_drafter("eagle", target), capacity=CAPACITY, runner=graphs)
     decoder.record(graphs, lambda done, of: None)
     ids = torch.arange(1, 22)
     decoder.decode(ids, torch.zeros(1, 6, 224, 224), STRICT)

@@ -33,9 +33,10 @@ from specvla_ros.runtime import (
     select_dtype,
 )
 from specvla_ros.shipped import checkpoint_directory, shipped_checkpoint
-from specvla_ros.speculative.build import TreeConfig, build_drafter
+from specvla_ros.speculative.build import build_drafter
 from specvla_ros.speculative.decode import SpeculativeDecoder
 from specvla_ros.speculative.drafter import Drafter
+from specvla_ros.speculative.eagle import TreeConfig
 from specvla_ros.speculative.plain import NoDrafter
 from specvla_ros.vla.actions import select_norm_stats
 from specvla_ros.vla.checkpoint import read_norm_stats

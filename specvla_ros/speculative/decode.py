@@ -55,7 +55,7 @@ class SpeculativeDecoder:
         observer: called with every round, after it was committed.
     """
 
-    def __init__(self, target: OpenVLA, drafter: Drafter, *, capacity: int = 512, runner: Runner | None = None) -> None:
+    def __init__(self, target: OpenVLA, drafter: Drafter, *, capacity: int, runner: Runner | None = None) -> None:
         self.target = target
         self.drafter = drafter
         self.runner: Runner = Eager() if runner is None else runner

@@ -16,9 +16,9 @@ from specvla_ros.errors import DataError
 from specvla_ros.policy import ACTION_LENGTH, expand_thresholds
 from specvla_ros.runtime import CAPACITY, load_policy
 from specvla_ros.shipped import checkpoint_directory
-from specvla_ros.speculative.build import TreeConfig, build_drafter
+from specvla_ros.speculative.build import build_drafter
 from specvla_ros.speculative.decode import SpeculativeDecoder
-from specvla_ros.speculative.eagle import EagleDrafter, EagleHead
+from specvla_ros.speculative.eagle import EagleDrafter, EagleHead, TreeConfig
 from specvla_ros.training.demonstrations import demonstration_files, read_demonstrations
 from specvla_ros.training.regenerated import VALIDATION_EVERY, RegeneratedFrames, is_held_out
 from specvla_ros.vla.images import prepare_image, processor_pixels
@@ -123,10 +123,7 @@ def held_out_accept_lengths(
     """Decode held-out frames, evenly spread, with the head as its drafter: strict and relaxed."""
     copy = EagleHead(head.config).to(target.device)
     copy.load_state_dict(head.state_dict())
-    tree = TreeConfig()
-    drafter = EagleDrafter(
-        target, copy.to(target.dtype).eval(), capacity=CAPACITY, nodes=tree.nodes, depth=tree.depth, top_k=tree.top_k
-    )
+    drafter = EagleDrafter(target, copy.to(target.dtype).eval(), capacity=CAPACITY, tree=TreeConfig())
     decoder = SpeculativeDecoder(target, drafter, capacity=CAPACITY)
     count = min(frames, len(held_out))
     rows = [AcceptLength("draft", threshold) for threshold in VALIDATION_THRESHOLDS]

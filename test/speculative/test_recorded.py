@@ -15,7 +15,7 @@ from specvla_ros.errors import DecodeError
 from specvla_ros.policy import expand_thresholds
 from specvla_ros.speculative.decode import SpeculativeDecoder
 from specvla_ros.speculative.drafter import Drafter
-from specvla_ros.speculative.eagle import EagleDrafter
+from specvla_ros.speculative.eagle import EagleDrafter, TreeConfig
 from specvla_ros.speculative.history import HoldDrafter, LinearDrafter
 from specvla_ros.speculative.merged import MergedDrafter
 from specvla_ros.speculative.plain import NoDrafter
@@ -37,7 +37,7 @@ def build(name: str, target: OpenVLA) -> Drafter:
         "none": NoDrafter,
         "hold": HoldDrafter,
         "linear": lambda: LinearDrafter(target.config.action_ids),
-        "eagle": lambda: EagleDrafter(target, random_head(7), capacity=CAPACITY),
+        "eagle": lambda: EagleDrafter(target, random_head(7), capacity=CAPACITY, tree=TreeConfig()),
     }
     return drafters[name]()
 
