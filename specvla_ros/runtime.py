@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from specvla_ros.errors import ConfigurationError
-from specvla_ros.policy import Action, DecodeStats, Thresholds, expand_thresholds
+from specvla_ros.policy import PLAIN, Action, DecodeStats, Thresholds, expand_thresholds
 from specvla_ros.shipped import checkpoint_directory
 from specvla_ros.speculative.build import build_drafter
 from specvla_ros.speculative.decode import SpeculativeDecoder
@@ -204,7 +204,7 @@ def load_policy(
         require_sha256(directory, sha256)
     key, norm_stats = select_norm_stats(read_norm_stats(directory), unnorm_key, directory)
     target = load_target(directory, select_dtype(dtype, torch_device), torch_device, weights)
-    drafter = build_drafter(draft or "none", target, CAPACITY, tree or TreeConfig(), directory, draft_sha256)
+    drafter = build_drafter(draft or PLAIN, target, CAPACITY, tree or TreeConfig(), directory, draft_sha256)
     graphs = graphs and torch_device.type == "cuda"
     decoder = new_decoder(target, drafter, graphs=graphs, advance=advance)
     if preparation == "auto":

@@ -20,7 +20,7 @@ from specvla_ros.bench.sizes import SIZES, random_drafter, random_target
 from specvla_ros.bench.transformers_policy import TransformersPolicy
 from specvla_ros.bench.work import Work, WorkMeter
 from specvla_ros.errors import ConfigurationError
-from specvla_ros.policy import Action, LooksAhead, Policy, expand_thresholds
+from specvla_ros.policy import PLAIN, Action, LooksAhead, Policy, expand_thresholds
 from specvla_ros.report.published import PAPER as PUBLISHED_BY_ITS_AUTHORS
 from specvla_ros.report.published import PUBLISHED
 from specvla_ros.runtime import (
@@ -47,7 +47,6 @@ from specvla_ros.vla.prompt import PromptTokenizer
 
 MEASURED, IMPOSED, ABSENT = "measured", "imposed", "absent"
 GREEDY, TRANSFORMERS = "greedy", "transformers, greedy"
-NO_DRAFT = "none"
 
 
 class Observed:
@@ -98,7 +97,7 @@ class Entrant:
 
     name: str
     kind: str
-    draft: str = NO_DRAFT
+    draft: str = PLAIN
     threshold: int | None = 0
     policy: Policy | None = field(default=None, repr=False)
     note: str = ""
@@ -209,7 +208,7 @@ class _Field:
         name: str,
         kind: str,
         decoder: Callable[[], SpeculativeDecoder],
-        draft: str = NO_DRAFT,
+        draft: str = PLAIN,
         threshold: int | None = 0,
     ) -> Entrant:
         """A row on the common weights, and what it adds to the GPU's memory."""

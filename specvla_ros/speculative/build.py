@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from specvla_ros.errors import ConfigurationError
+from specvla_ros.policy import PLAIN
 from specvla_ros.speculative.drafter import Drafter
 from specvla_ros.speculative.eagle import EagleDrafter, EagleHead, TreeConfig
 from specvla_ros.speculative.history import HoldDrafter, LinearDrafter
@@ -35,7 +36,7 @@ def build_drafter(
     parts = [part.strip() for part in name.split("+")]
     if len(parts) == 1:
         return _build_one(parts[0], target, capacity, tree, checkpoint, sha256)
-    if "none" in parts or "" in parts:
+    if PLAIN in parts or "" in parts:
         raise ConfigurationError(
             f"draft {name!r}: only drafts can be joined by '+', for example 'hold+linear' or 'hold+/path/to/draft'"
         )
@@ -45,7 +46,7 @@ def build_drafter(
 def _build_one(
     name: str, target: OpenVLA, capacity: int, tree: TreeConfig, checkpoint: Path | None, sha256: str
 ) -> Drafter:
-    if name in ("", "none"):
+    if name in ("", PLAIN):
         return NoDrafter()
     if name == "hold":
         return HoldDrafter()

@@ -25,6 +25,7 @@ from specvla_ros.training.demonstrations import (
     instruction_of,
     read_demonstrations,
 )
+from specvla_ros.training.held_out import is_held_out
 from specvla_ros.vla.actions import ActionTokenizer, NormStats
 from specvla_ros.vla.config import IMAGE_SIZE
 from specvla_ros.vla.images import RGB, jpeg_round_trip, resize_lanczos, rotate_half_turn
@@ -33,8 +34,6 @@ IMAGES_FILE = "frames.npy"
 INDEX_FILE = "frames.npz"
 VERSION = 2
 """Changes whenever the same demonstrations would give other frames."""
-VALIDATION_EVERY = 20
-"""One episode in so many of each file is kept for validation, whole, so that no near-copy of its frames is trained."""
 GRIPPER_REACH = 3
 """Steps before and after a change of the gripper that count as near it."""
 FRAME_SHAPE = (IMAGE_SIZE, IMAGE_SIZE, 3)
@@ -186,7 +185,7 @@ def _prepare_file(path: Path, images_file: Path, start: int) -> list[dict[str, N
                 "actions": episode.policy_actions()[steps],
                 "landmarks": landmarks[steps],
                 "openings": episode.gripper_opening[steps].astype(np.float32),
-                "validation": np.full(len(steps), number % VALIDATION_EVERY == VALIDATION_EVERY - 1),
+                "validation": np.full(len(steps), is_held_out(number)),
                 "near_gripper": _near_changes(grippers),
             }
         )

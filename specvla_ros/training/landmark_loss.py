@@ -16,6 +16,8 @@ from specvla_ros.training.demonstrations import LANDMARKS
 from specvla_ros.vla.config import IMAGE_SIZE, PATCH_SIZE
 
 GRID = IMAGE_SIZE // PATCH_SIZE
+QUERY_SIZE = 64
+"""Width of the queries and keys that point."""
 SIGMA = 0.7
 """Width of the target around a landmark, in patches."""
 POSITION_SCALE = 10.0
@@ -55,13 +57,12 @@ class LandmarkHead(nn.Module):
 
     Args:
         hidden_size: width of the language model.
-        query_size: width of the queries and keys.
     """
 
-    def __init__(self, hidden_size: int, query_size: int = 64) -> None:
+    def __init__(self, hidden_size: int) -> None:
         super().__init__()
-        self.queries = nn.Linear(hidden_size, len(LANDMARKS) * query_size)
-        self.keys = nn.Linear(hidden_size, query_size)
+        self.queries = nn.Linear(hidden_size, len(LANDMARKS) * QUERY_SIZE)
+        self.keys = nn.Linear(hidden_size, QUERY_SIZE)
         self.positions = nn.Linear(hidden_size, len(LANDMARKS) * 3)
         self.seen = nn.Linear(hidden_size, 3)
         self.opening = nn.Linear(hidden_size, 1)

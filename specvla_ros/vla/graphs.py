@@ -68,11 +68,6 @@ class Graphs:
         self._outputs: set[int] = set()
         self._is_recording = False
 
-    @property
-    def count(self) -> int:
-        """Recordings there are."""
-        return len(self._recordings)
-
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Work whose key is new is recorded meanwhile; other threads wait with theirs until it is over."""
