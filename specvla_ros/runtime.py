@@ -24,7 +24,7 @@ from specvla_ros.vla.config import OpenVLAConfig
 from specvla_ros.vla.fingerprint import require_sha256
 from specvla_ros.vla.graphs import Eager, Graphs
 from specvla_ros.vla.image_ahead import ImageAhead
-from specvla_ros.vla.images import prepare_image, processor_pixels, require_preparation
+from specvla_ros.vla.images import prepare_image, processor_pixels, select_preparation
 from specvla_ros.vla.llama import lay_out_projections
 from specvla_ros.vla.model import OpenVLA
 from specvla_ros.vla.prompt import PromptTokenizer
@@ -207,9 +207,7 @@ def load_policy(
     drafter = build_drafter(draft or PLAIN, target, CAPACITY, tree or TreeConfig(), directory, draft_sha256)
     graphs = graphs and torch_device.type == "cuda"
     decoder = new_decoder(target, drafter, graphs=graphs, advance=advance)
-    if preparation == "auto":
-        preparation = "libero" if key.startswith("libero") else "none"
-    require_preparation(preparation)
+    preparation = select_preparation(preparation, key)
     tokenizer = PromptTokenizer(directory) if (directory / "tokenizer.json").is_file() else None
     return OpenVLAPolicy(directory, decoder, tokenizer, norm_stats, preparation, thresholds, graphs=graphs)
 
@@ -268,6 +266,8 @@ def select_device(name: str) -> torch.device:
         raise ConfigurationError(
             f"device {name!r}: this torch sees no GPU; install a CUDA build of torch, or use device cpu"
         )
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise ConfigurationError(f"device {name!r} does not exist; the last GPU here is cuda:{count - 1}")
     return device
 
 

@@ -97,12 +97,5 @@ def write_target(
 
 
 def _tower(released: VisionConfig, width: int, depth: int) -> VisionConfig:
-    """The released tower in another size; its MLP keeps its ratio, as config.json is read."""
-    return VisionConfig(
-        width=width,
-        depth=depth,
-        heads=max(width // VISION_HEAD_SIZE, 1),
-        mlp_width=int(width * released.mlp_width / released.width),
-        prefix_tokens=released.prefix_tokens,
-        layer_scale=released.layer_scale,
-    )
+    """The released tower in another size, with heads of `VISION_HEAD_SIZE`."""
+    return released.resized(width=width, depth=depth, heads=max(width // VISION_HEAD_SIZE, 1))
