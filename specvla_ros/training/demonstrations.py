@@ -81,7 +81,7 @@ def demonstration_file(directory: Path, task: Task) -> Path:
 
 
 def append_demonstration(path: Path, task: Task, demonstration: Demonstration) -> None:
-    """Add an episode to a task's file, which is on the disk when this returns.
+    """Add an episode to a task's file, which is flushed and closed when this returns.
 
     The group's `num_samples` comes last: a group without it was cut short, is not read, and is written anew.
     """
