@@ -1,16 +1,32 @@
-"""What decoding holds in memory, from the shapes alone."""
+"""What weights and decoding hold in memory, from the shapes alone."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
+from torch import Tensor, nn
 
 from specvla_ros.runtime import CAPACITY
-from specvla_ros.speculative.build import TreeConfig
 from specvla_ros.speculative.decode import MAX_TREE_NODES
 from specvla_ros.speculative.drafter import ALIGNMENT
-from specvla_ros.speculative.eagle import EagleHead
+from specvla_ros.speculative.eagle import EagleHead, TreeConfig
 from specvla_ros.vla.config import OpenVLAConfig
 from specvla_ros.vla.model import OpenVLA
+from specvla_ros.vla.quantised import QuantisedLinear
+
+
+def weight_tensors(module: nn.Module) -> Iterator[Tensor]:
+    """A module's weights, those of 8 bits included."""
+    yield from module.parameters()
+    for part in module.modules():
+        if isinstance(part, QuantisedLinear):
+            yield part.values
+
+
+def module_bytes(module: nn.Module) -> int:
+    """Of its weights."""
+    return sum(tensor.nbytes for tensor in weight_tensors(module))
 
 
 def decoding_bytes(config: OpenVLAConfig, dtype: torch.dtype = torch.bfloat16) -> int:

@@ -65,7 +65,7 @@ class Action:
 
 
 class Policy(Protocol):
-    """The one interface between the decoder and the nodes."""
+    """The interface between the decoder and the nodes."""
 
     thresholds: Thresholds
     """Acceptance distance in bins by dimension, obeyed from the next `act` on. All zero: exactly the model's answer."""
@@ -93,7 +93,10 @@ class LooksAhead(Protocol):
     looks_ahead: bool
 
     def look(self, image: NDArray[np.uint8]) -> None:
-        """An image that `act` may be asked about next; the very same array, should it be. Any thread may call it."""
+        """Start preparing an image that may be passed to `act` next.
+
+        It is recognised by identity, so pass the same array. Thread-safe.
+        """
 
 
 def expand_thresholds(threshold: int | Sequence[int]) -> Thresholds:

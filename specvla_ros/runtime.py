@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from specvla_ros.errors import ConfigurationError
-from specvla_ros.policy import Action, DecodeStats, Thresholds, expand_thresholds
+from specvla_ros.policy import PLAIN, Action, DecodeStats, Thresholds, expand_thresholds
 from specvla_ros.shipped import checkpoint_directory
-from specvla_ros.speculative.build import TreeConfig, build_drafter
+from specvla_ros.speculative.build import build_drafter
 from specvla_ros.speculative.decode import SpeculativeDecoder
 from specvla_ros.speculative.drafter import Drafter
+from specvla_ros.speculative.eagle import TreeConfig
 from specvla_ros.speculative.stopwatch import Stopwatch
 from specvla_ros.vla.actions import ActionTokenizer, NormStats, select_norm_stats
 from specvla_ros.vla.checkpoint import load_tensors, read_config, read_norm_stats
@@ -23,7 +24,7 @@ from specvla_ros.vla.config import OpenVLAConfig
 from specvla_ros.vla.fingerprint import require_sha256
 from specvla_ros.vla.graphs import Eager, Graphs
 from specvla_ros.vla.image_ahead import ImageAhead
-from specvla_ros.vla.images import prepare_image, processor_pixels, require_preparation
+from specvla_ros.vla.images import prepare_image, processor_pixels, select_preparation
 from specvla_ros.vla.llama import lay_out_projections
 from specvla_ros.vla.model import OpenVLA
 from specvla_ros.vla.prompt import PromptTokenizer
@@ -203,12 +204,10 @@ def load_policy(
         require_sha256(directory, sha256)
     key, norm_stats = select_norm_stats(read_norm_stats(directory), unnorm_key, directory)
     target = load_target(directory, select_dtype(dtype, torch_device), torch_device, weights)
-    drafter = build_drafter(draft or "none", target, CAPACITY, tree or TreeConfig(), directory, draft_sha256)
+    drafter = build_drafter(draft or PLAIN, target, CAPACITY, tree or TreeConfig(), directory, draft_sha256)
     graphs = graphs and torch_device.type == "cuda"
     decoder = new_decoder(target, drafter, graphs=graphs, advance=advance)
-    if preparation == "auto":
-        preparation = "libero" if key.startswith("libero") else "none"
-    require_preparation(preparation)
+    preparation = select_preparation(preparation, key)
     tokenizer = PromptTokenizer(directory) if (directory / "tokenizer.json").is_file() else None
     return OpenVLAPolicy(directory, decoder, tokenizer, norm_stats, preparation, thresholds, graphs=graphs)
 
@@ -267,6 +266,8 @@ def select_device(name: str) -> torch.device:
         raise ConfigurationError(
             f"device {name!r}: this torch sees no GPU; install a CUDA build of torch, or use device cpu"
         )
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise ConfigurationError(f"device {name!r} does not exist; the last GPU here is cuda:{count - 1}")
     return device
 
 

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from specvla_ros.policy import DecodeStats, Thresholds, expand_thresholds
 from specvla_ros.speculative.decode import SpeculativeDecoder
 from specvla_ros.speculative.drafter import Drafter
-from specvla_ros.speculative.eagle import EagleDrafter
+from specvla_ros.speculative.eagle import EagleDrafter, TreeConfig
 from specvla_ros.speculative.history import HoldDrafter, LinearDrafter
 from specvla_ros.speculative.merged import MergedDrafter
 from specvla_ros.speculative.plain import NoDrafter
@@ -46,7 +46,7 @@ def drafter(name: str, target: OpenVLA) -> Drafter:
     if name == "linear":
         return LinearDrafter(target.config.action_ids)
     if name == "eagle":
-        return EagleDrafter(target, random_head(7), capacity=CAPACITY)
+        return EagleDrafter(target, random_head(7), capacity=CAPACITY, tree=TreeConfig())
     return MergedDrafter([drafter(part, target) for part in name.split("+")])
 
 

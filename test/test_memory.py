@@ -10,14 +10,14 @@ from models import random_head, random_target
 from specvla_ros.memory import decoding_bytes
 from specvla_ros.runtime import CAPACITY
 from specvla_ros.speculative.decode import SpeculativeDecoder
-from specvla_ros.speculative.eagle import EagleDrafter
+from specvla_ros.speculative.eagle import EagleDrafter, TreeConfig
 from specvla_ros.vla.cache import KeyValueCache
 from specvla_ros.vla.config import OpenVLAConfig
 
 
 def test_the_estimate_is_what_a_decoder_with_a_learned_draft_holds() -> None:
     target, head = random_target(0), random_head(0)
-    drafter = EagleDrafter(target, head, capacity=CAPACITY)
+    drafter = EagleDrafter(target, head, capacity=CAPACITY, tree=TreeConfig())
     decoder = SpeculativeDecoder(target, drafter, capacity=CAPACITY)
     caches = [
         value for owner in (decoder, drafter) for value in vars(owner).values() if isinstance(value, KeyValueCache)

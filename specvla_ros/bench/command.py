@@ -15,12 +15,13 @@ from specvla_ros.bench.entrants import Entrant, Observed, entrants, facts, load_
 from specvla_ros.bench.frames import Frames, read_frames, render_frames, write_frames
 from specvla_ros.bench.options import BenchOptions
 from specvla_ros.bench.plot import phases_svg
-from specvla_ros.bench.rates import measure_rates
+from specvla_ros.bench.rates import Rates, measure_rates
 from specvla_ros.bench.results import Row, measure
 from specvla_ros.bench.tables import cost_on_screen, cost_table, notes, phase_table, phases_on_screen
 from specvla_ros.bench.timeline import Timeline, record_timeline, timelines_svg
-from specvla_ros.bench.work import WorkMeter, module_bytes
+from specvla_ros.bench.work import WorkMeter
 from specvla_ros.errors import ConfigurationError
+from specvla_ros.memory import module_bytes
 from specvla_ros.progress import pieces_bar
 from specvla_ros.runtime import OpenVLAPolicy
 
@@ -60,7 +61,26 @@ def run_bench(options: BenchOptions, console: Console) -> dict[str, Any]:
             advance=lambda: bar.advance(images),
         )
     timelines = _timelines(field, frames)
-    report = {
+    found = conditions(target.device, rates, _memory(plain, field))
+    report = _report(options, plain, frames, rates, found, rows)
+    title = _title(report)
+    console.print(cost_on_screen(rows, title))
+    console.print(phases_on_screen(rows))
+    for line in [*notes(rows), *_write(options.output, report, rows, timelines, title)]:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    return report
+
+
+def _report(
+    options: BenchOptions,
+    plain: OpenVLAPolicy,
+    frames: Frames,
+    rates: Rates,
+    found: Mapping[str, str],
+    rows: Sequence[Row],
+) -> dict[str, Any]:
+    """What bench.json holds."""
+    return {
         "command": options.command(),
         "model": options.size or Path(options.checkpoint).name or "the package's own",
         "random_weights": bool(options.size),
@@ -69,15 +89,9 @@ def run_bench(options: BenchOptions, console: Console) -> dict[str, Any]:
         "ahead": options.ahead,
         "bandwidth": rates.bandwidth,
         "arithmetic": rates.arithmetic,
-        "conditions": conditions(target.device, rates, _memory(plain, field)),
+        "conditions": found,
         "rows": [row.to_dict() for row in rows],
     }
-    title = _title(report)
-    console.print(cost_on_screen(rows, title))
-    console.print(phases_on_screen(rows))
-    for line in [*notes(rows), *_write(options.output, report, rows, timelines, title)]:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-    return report
 
 
 def _timelines(field: Sequence[Entrant], frames: Frames) -> list[Timeline]:

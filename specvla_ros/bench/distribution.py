@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from specvla_ros.errors import ConfigurationError
-from specvla_ros.policy import ACTION_LENGTH
+from specvla_ros.policy import ACTION_LENGTH, PLAIN
 
 Rounds = tuple[int, ...]
 """Draft tokens accepted in each verification of one action; each verification adds one token of the target's own, and
@@ -58,7 +58,7 @@ def measured(path: Path) -> dict[str, dict[Rounds, float]]:
         found = {
             row["name"]: _shares(Counter(tuple(rounds) for rounds in row["accepted"]))
             for row in rows
-            if row["kind"] == "measured" and row["draft"] != "none"
+            if row["kind"] == "measured" and row["draft"] != PLAIN
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(

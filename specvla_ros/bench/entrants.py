@@ -20,7 +20,7 @@ from specvla_ros.bench.sizes import SIZES, random_drafter, random_target
 from specvla_ros.bench.transformers_policy import TransformersPolicy
 from specvla_ros.bench.work import Work, WorkMeter
 from specvla_ros.errors import ConfigurationError
-from specvla_ros.policy import Action, LooksAhead, Policy, expand_thresholds
+from specvla_ros.policy import PLAIN, Action, LooksAhead, Policy, expand_thresholds
 from specvla_ros.report.published import PAPER as PUBLISHED_BY_ITS_AUTHORS
 from specvla_ros.report.published import PUBLISHED
 from specvla_ros.runtime import (
@@ -33,9 +33,10 @@ from specvla_ros.runtime import (
     select_dtype,
 )
 from specvla_ros.shipped import checkpoint_directory, shipped_checkpoint
-from specvla_ros.speculative.build import TreeConfig, build_drafter
+from specvla_ros.speculative.build import build_drafter
 from specvla_ros.speculative.decode import SpeculativeDecoder
 from specvla_ros.speculative.drafter import Drafter
+from specvla_ros.speculative.eagle import TreeConfig
 from specvla_ros.speculative.plain import NoDrafter
 from specvla_ros.vla.actions import select_norm_stats
 from specvla_ros.vla.checkpoint import read_norm_stats
@@ -46,7 +47,6 @@ from specvla_ros.vla.prompt import PromptTokenizer
 
 MEASURED, IMPOSED, ABSENT = "measured", "imposed", "absent"
 GREEDY, TRANSFORMERS = "greedy", "transformers, greedy"
-NO_DRAFT = "none"
 
 
 class Observed:
@@ -97,7 +97,7 @@ class Entrant:
 
     name: str
     kind: str
-    draft: str = NO_DRAFT
+    draft: str = PLAIN
     threshold: int | None = 0
     policy: Policy | None = field(default=None, repr=False)
     note: str = ""
@@ -208,7 +208,7 @@ class _Field:
         name: str,
         kind: str,
         decoder: Callable[[], SpeculativeDecoder],
-        draft: str = NO_DRAFT,
+        draft: str = PLAIN,
         threshold: int | None = 0,
     ) -> Entrant:
         """A row on the common weights, and what it adds to the GPU's memory."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from specvla_ros.bench.sizes import SIZES
 from specvla_ros.errors import ConfigurationError
+from specvla_ros.policy import PLAIN
 from specvla_ros.runtime import WEIGHTS
 
 THRESHOLDS = (0, 3, 9, 15)
@@ -58,8 +59,8 @@ class BenchOptions:
             raise ConfigurationError(f"size {self.size!r} is not one; expected {' or '.join(SIZES)}")
         if self.size and (self.checkpoint or self.unnorm_key):
             raise ConfigurationError("a size has random weights: give a checkpoint and its unnorm_key, or a size")
-        if "none" in self.drafts:
-            raise ConfigurationError("draft none is the row of plain greedy decoding, which is always there")
+        if PLAIN in self.drafts:
+            raise ConfigurationError(f"draft {PLAIN} is the row of plain greedy decoding, which is always there")
         if unknown := set(self.weights) - set(WEIGHTS[1:]):
             raise ConfigurationError(f"weights {', '.join(sorted(unknown))}: expected {' or '.join(WEIGHTS[1:])}")
         if self.count < 2:

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.runtime import CAPACITY
-from specvla_ros.speculative.build import TreeConfig
 from specvla_ros.speculative.drafter import Drafter
-from specvla_ros.speculative.eagle import EagleDrafter, EagleHead
+from specvla_ros.speculative.eagle import EagleDrafter, EagleHead, TreeConfig
 from specvla_ros.speculative.history import HoldDrafter, LinearDrafter
 from specvla_ros.speculative.merged import MergedDrafter
 from specvla_ros.vla.config import LlamaConfig, OpenVLAConfig, VisionConfig
@@ -65,15 +64,8 @@ def _drafter(name: str, target: OpenVLA) -> Drafter:
         raise ConfigurationError(f"draft {name!r} does not go with random weights; expected hold, linear or eagle")
     with torch.device("meta"):
         head = EagleHead(target.config.llama)
-    tree = TreeConfig()
-    return EagleDrafter(
-        target,
-        fuse_projections(_with_random_weights(head, target.dtype, target.device)),
-        capacity=CAPACITY,
-        nodes=tree.nodes,
-        depth=tree.depth,
-        top_k=tree.top_k,
-    )
+    head = fuse_projections(_with_random_weights(head, target.dtype, target.device))
+    return EagleDrafter(target, head, capacity=CAPACITY, tree=TreeConfig())
 
 
 def _with_random_weights(module: M, dtype: torch.dtype, device: torch.device) -> M:

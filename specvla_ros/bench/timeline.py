@@ -18,7 +18,7 @@ from specvla_ros.report.plots import WIDTH
 from specvla_ros.report.svg import inline_svg, standalone_svg, style
 from specvla_ros.runtime import OpenVLAPolicy
 from specvla_ros.sim.libero import RGB
-from specvla_ros.vla.graphs import Work
+from specvla_ros.vla.graphs import DeviceWork
 
 VISION, PREFILL, DRAFT, VERIFY = "vision", "prefill", "draft", "verify"
 PASSES = {VISION: TEAL, PREFILL: BLUE, DRAFT: ORANGE, VERIFY: VIOLET}
@@ -119,7 +119,7 @@ def _marked(policy: OpenVLAPolicy) -> Iterator[None]:
     runner, device = policy.decoder.runner, policy.decoder.target.device
     run = runner.run
 
-    def marked(key: Hashable, work: Work, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def marked(key: Hashable, work: DeviceWork, *inputs: Tensor) -> tuple[Tensor, ...]:
         name = key[0] if isinstance(key, tuple) else key
         with record_function(f"{MARK}{name}"):
             outputs = run(key, work, *inputs)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from specvla_ros.bench.imposed import DeepDrafter
+from specvla_ros.memory import module_bytes, weight_tensors
 from specvla_ros.speculative.drafter import Drafter
 from specvla_ros.speculative.eagle import EagleDrafter, EagleHead
 from specvla_ros.speculative.merged import MergedDrafter
@@ -15,7 +16,6 @@ from specvla_ros.vla.cache import KeyValueCache
 from specvla_ros.vla.config import ACTION_BINS, PATCHES
 from specvla_ros.vla.graphs import Recorder
 from specvla_ros.vla.model import OpenVLA
-from specvla_ros.vla.quantised import QuantisedLinear
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +111,4 @@ def draft_heads(drafter: Drafter) -> Iterator[EagleHead]:
 
 
 def _weights(module: nn.Module) -> int:
-    return sum(tensor.numel() for tensor in _tensors(module))
-
-
-def module_bytes(module: nn.Module) -> int:
-    """Of its weights."""
-    return sum(tensor.nbytes for tensor in _tensors(module))
-
-
-def _tensors(module: nn.Module) -> Iterator[Tensor]:
-    yield from module.parameters()
-    for part in module.modules():
-        if isinstance(part, QuantisedLinear):
-            yield part.values
+    return sum(tensor.numel() for tensor in weight_tensors(module))

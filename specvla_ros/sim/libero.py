@@ -73,11 +73,6 @@ class Frame:
     success: bool
     end_effector: EndEffector | None = None
 
-    @property
-    def time(self) -> float:
-        """Simulated seconds since the reset, the settling ones not counted."""
-        return self.step / CONTROL_RATE
-
 
 def list_tasks(suite: str) -> list[Task]:
     """The tasks of a suite in the benchmark's order.
@@ -293,7 +288,7 @@ class LiberoEnvironment:
         return self._frame(success=False)
 
     def close(self) -> None:
-        """Free the scene. Its memory, a gigabyte, comes back when Python collects circles of references."""
+        """Free the scene. Its memory, a gigabyte, comes back when Python collects reference cycles."""
         self._environment.close()
 
     def _frame(self, success: bool) -> Frame:

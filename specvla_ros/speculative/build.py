@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from specvla_ros.errors import ConfigurationError
+from specvla_ros.policy import PLAIN
 from specvla_ros.speculative.drafter import Drafter
-from specvla_ros.speculative.eagle import EagleDrafter, EagleHead
+from specvla_ros.speculative.eagle import EagleDrafter, EagleHead, TreeConfig
 from specvla_ros.speculative.history import HoldDrafter, LinearDrafter
 from specvla_ros.speculative.merged import MergedDrafter
 from specvla_ros.speculative.plain import NoDrafter
@@ -18,19 +18,6 @@ from specvla_ros.vla.config import LlamaConfig
 from specvla_ros.vla.fingerprint import require_sha256
 from specvla_ros.vla.llama import fuse_projections
 from specvla_ros.vla.model import OpenVLA
-
-
-@dataclass(frozen=True, slots=True)
-class TreeConfig:
-    """The EAGLE-2 tree: nodes with the root, expansions after the first level, children of a node.
-
-    `legacy` reproduces the released code's draft (see `EagleDrafter`).
-    """
-
-    nodes: int = 50
-    depth: int = 4
-    top_k: int = 8
-    legacy: bool = False
 
 
 def build_drafter(
@@ -49,7 +36,7 @@ def build_drafter(
     parts = [part.strip() for part in name.split("+")]
     if len(parts) == 1:
         return _build_one(parts[0], target, capacity, tree, checkpoint, sha256)
-    if "none" in parts or "" in parts:
+    if PLAIN in parts or "" in parts:
         raise ConfigurationError(
             f"draft {name!r}: only drafts can be joined by '+', for example 'hold+linear' or 'hold+/path/to/draft'"
         )
@@ -59,7 +46,7 @@ def build_drafter(
 def _build_one(
     name: str, target: OpenVLA, capacity: int, tree: TreeConfig, checkpoint: Path | None, sha256: str
 ) -> Drafter:
-    if name in ("", "none"):
+    if name in ("", PLAIN):
         return NoDrafter()
     if name == "hold":
         return HoldDrafter()
@@ -75,15 +62,7 @@ def _build_one(
         directory = resolve_checkpoint(name)
     if sha256:
         require_sha256(directory, sha256)
-    return EagleDrafter(
-        target,
-        load_head(directory, target.dtype, target.device),
-        capacity=capacity,
-        nodes=tree.nodes,
-        depth=tree.depth,
-        top_k=tree.top_k,
-        legacy=tree.legacy,
-    )
+    return EagleDrafter(target, load_head(directory, target.dtype, target.device), capacity=capacity, tree=tree)
 
 
 def _own_draft(checkpoint: Path | None) -> Path:

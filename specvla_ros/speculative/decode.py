@@ -55,7 +55,7 @@ class SpeculativeDecoder:
         observer: called with every round, after it was committed.
     """
 
-    def __init__(self, target: OpenVLA, drafter: Drafter, *, capacity: int = 512, runner: Runner | None = None) -> None:
+    def __init__(self, target: OpenVLA, drafter: Drafter, *, capacity: int, runner: Runner | None = None) -> None:
         self.target = target
         self.drafter = drafter
         self.runner: Runner = Eager() if runner is None else runner
@@ -239,7 +239,10 @@ class SpeculativeDecoder:
         return (torch.cat([tree.ancestors[node][0].long(), tree.tokens, distance, predictions, finite[None]]),)
 
     def _keep(self, tree: DraftTree, features: Tensor, predictions: Tensor, node: Tensor) -> None:
-        """Lay the path to the (1,) `node` behind the prefix; rows beyond its end are overwritten before they count."""
+        """Move the accepted path to (1,) `node` directly behind the prefix in the cache.
+
+        Rows beyond the path's end are overwritten before they count.
+        """
         newest = predictions[node]
         if len(tree) == 1:
             self._prefix.fill_path(features, newest, newest)
@@ -264,7 +267,7 @@ class SpeculativeDecoder:
         """An argmax over NaN is a token like any other: refuse it before it becomes a motion."""
         if is_finite:
             return
-        # Masked positions have no weight, but nought times NaN is NaN: none may stay where another action is padded.
+        # 0 * NaN is NaN: clear masked slots, or the next action's padding inherits it.
         self._cache.clear()
         self.drafter.reset()
         raise DecodeError(

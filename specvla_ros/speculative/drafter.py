@@ -28,7 +28,7 @@ class Prefix:
         newest: (1,) id of the newest committed token, which the target has not read yet.
         tokens: ids of the action tokens committed so far, at least one: the same on the host.
         prompt_slots: slots of image and prompt.
-        padded: whether these are more than its positions, or could be.
+        padded: whether the prompt occupies a recorded bucket, so that slots may exceed positions.
         prompt_length: scalar tensor, positions of image and prompt.
         runner: of a draft's own work on the device.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +14,24 @@ from specvla_ros.vla.cache import KeyValueCache
 from specvla_ros.vla.config import ACTION_BINS, LlamaConfig
 from specvla_ros.vla.llama import DecoderLayer, RotaryEmbedding, attention_bias
 from specvla_ros.vla.model import OpenVLA
+
+
+@dataclass(frozen=True, slots=True)
+class TreeConfig:
+    """The EAGLE-2 tree.
+
+    Attributes:
+        nodes: nodes of the tree, the root included.
+        depth: expansions after the first level.
+        top_k: children of a node, and nodes expanded at each level.
+        legacy: reproduce the released code's draft: tree nodes at positions 0, 1, 2, ... whatever the prefix, and
+            probabilities over the whole vocabulary. Draft weights trained with the released code saw such positions.
+    """
+
+    nodes: int = 50
+    depth: int = 4
+    top_k: int = 8
+    legacy: bool = False
 
 
 class EagleHead(nn.Module):
@@ -46,31 +66,17 @@ class EagleDrafter:
         target: its embedding and head are the draft's too.
         head: the trained layer.
         capacity: longest prefix, the seven action tokens included.
-        nodes: nodes of the tree, the root included.
-        depth: expansions after the first level.
-        top_k: children of a node, and nodes expanded at each level.
-        legacy: reproduce the released code's draft: tree nodes at positions 0, 1, 2, ... whatever the prefix, and
-            probabilities over the whole vocabulary. Draft weights trained with the released code saw such positions.
+        tree: its size.
 
     Raises:
         ConfigurationError: a tree parameter out of its range, or a head of another width than the target.
     """
 
-    def __init__(
-        self,
-        target: OpenVLA,
-        head: EagleHead,
-        *,
-        capacity: int,
-        nodes: int = 50,
-        depth: int = 4,
-        top_k: int = 8,
-        legacy: bool = False,
-    ) -> None:
-        if nodes < 1 or depth < 0 or not 1 <= top_k <= ACTION_BINS:
+    def __init__(self, target: OpenVLA, head: EagleHead, *, capacity: int, tree: TreeConfig) -> None:
+        if tree.nodes < 1 or tree.depth < 0 or not 1 <= tree.top_k <= ACTION_BINS:
             raise ConfigurationError(
-                f"draft tree of {nodes} nodes, depth {depth}, top_k {top_k}: expected nodes >= 1, depth >= 0 and "
-                f"top_k of 1..{ACTION_BINS}"
+                f"draft tree of {tree.nodes} nodes, depth {tree.depth}, top_k {tree.top_k}: expected nodes >= 1, "
+                f"depth >= 0 and top_k of 1..{ACTION_BINS}"
             )
         if head.config.hidden_size != target.config.llama.hidden_size:
             raise ConfigurationError(
@@ -79,14 +85,11 @@ class EagleDrafter:
             )
         self._target = target
         self.head = head
-        self._nodes = nodes
-        self._depth = depth
-        self._top_k = top_k
-        self._legacy = legacy
+        self._tree = tree
         self._cache = KeyValueCache(
             1,
             head.config.num_attention_heads,
-            capacity + top_k * depth + ALIGNMENT,
+            capacity + tree.top_k * tree.depth + ALIGNMENT,
             head.config.head_size,
             dtype=target.dtype,
             device=target.device,
@@ -94,8 +97,8 @@ class EagleDrafter:
 
     def draft(self, prefix: Prefix, depth: int) -> DraftTree:
         """The best `nodes` - 1 candidates of at most min(`depth`, expansions + 1) levels, under the root."""
-        levels = min(depth, self._depth + 1)
-        if levels == 0 or self._nodes == 1:
+        levels = min(depth, self._tree.depth + 1)
+        if levels == 0 or self._tree.nodes == 1:
             return DraftTree.bare(prefix.newest)
         key = "draft", id(self), prefix.prompt_slots, len(prefix.tokens), levels
         return DraftTree.from_parts(*prefix.runner.run(key, lambda: self._grow(prefix, levels)))
@@ -136,7 +139,7 @@ class EagleDrafter:
         score, token = (best[0] for best in self._children(feature))
         tokens, scores = [token], [score]
         parents = [torch.zeros_like(token)]
-        first_position = torch.zeros_like(prefix.position) if self._legacy else prefix.position
+        first_position = torch.zeros_like(prefix.position) if self._tree.legacy else prefix.position
         frontier = torch.arange(len(token), device=device)
         frontier_features = feature.expand(len(token), -1)
         frontier_mask = torch.eye(len(token), dtype=torch.bool, device=device)
@@ -154,11 +157,11 @@ class EagleDrafter:
             joint = (score[:, None] + child_scores).flatten()
             tokens.append(child_tokens.flatten())
             scores.append(joint)
-            parents.append((pool_start + frontier).repeat_interleave(self._top_k))
+            parents.append((pool_start + frontier).repeat_interleave(self._tree.top_k))
             pool_start += len(tokens[-2])
-            score, frontier = joint.topk(self._top_k)
+            score, frontier = joint.topk(self._tree.top_k)
             token = tokens[-1][frontier]
-            parent_in_frontier = frontier // self._top_k
+            parent_in_frontier = frontier // self._tree.top_k
             frontier_features = outputs[parent_in_frontier]
             frontier_mask = torch.cat(
                 [frontier_mask[parent_in_frontier], torch.eye(len(token), dtype=torch.bool, device=device)], dim=1
@@ -167,18 +170,18 @@ class EagleDrafter:
 
     def _children(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(n, hidden) predicted features to the (n, top_k) best log-probabilities and their token ids."""
-        if self._legacy:
+        if self._tree.legacy:
             logits, first_id = self._target.logits(features), 0
         else:
             logits, first_id = self._target.action_logits(features), self._target.config.first_action_id
-        scores, index = logits.log_softmax(dim=-1).topk(self._top_k)
+        scores, index = logits.log_softmax(dim=-1).topk(self._tree.top_k)
         return scores, index + first_id
 
     def _best(self, root: Tensor, pool: tuple[Tensor, Tensor, Tensor], levels: int) -> DraftTree:
         """Keep the best candidates; a parent is never less likely than its child, so it survives with it."""
         tokens, parents, scores = pool
         # Stable, so that of equal scores the parent, which stands earlier, is kept first.
-        kept = scores.sort(descending=True, stable=True).indices[: self._nodes - 1].sort().values + 1
+        kept = scores.sort(descending=True, stable=True).indices[: self._tree.nodes - 1].sort().values + 1
         new_index = torch.zeros(len(tokens) + 1, dtype=torch.long, device=tokens.device)
         new_index[kept] = torch.arange(1, len(kept) + 1, device=tokens.device)
         return DraftTree.from_parents(

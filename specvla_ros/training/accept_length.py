@@ -16,11 +16,12 @@ from specvla_ros.errors import DataError
 from specvla_ros.policy import ACTION_LENGTH, expand_thresholds
 from specvla_ros.runtime import CAPACITY, load_policy
 from specvla_ros.shipped import checkpoint_directory
-from specvla_ros.speculative.build import TreeConfig, build_drafter
+from specvla_ros.speculative.build import build_drafter
 from specvla_ros.speculative.decode import SpeculativeDecoder
-from specvla_ros.speculative.eagle import EagleDrafter, EagleHead
+from specvla_ros.speculative.eagle import EagleDrafter, EagleHead, TreeConfig
 from specvla_ros.training.demonstrations import demonstration_files, read_demonstrations
-from specvla_ros.training.regenerated import VALIDATION_EVERY, RegeneratedFrames, is_held_out
+from specvla_ros.training.held_out import HELD_OUT_EVERY, is_held_out
+from specvla_ros.training.regenerated import RegeneratedFrames
 from specvla_ros.vla.images import prepare_image, processor_pixels
 from specvla_ros.vla.model import OpenVLA
 from specvla_ros.vla.prompt import PromptTokenizer
@@ -85,6 +86,7 @@ def measure_accept_lengths(
     Args:
         drafts: names as `load_policy` takes them.
         thresholds: bins, for the six motion dimensions.
+        frames: steps at most, over all episodes; fewer where fewer are held out.
 
     Raises:
         DataError: there are no held-out episodes.
@@ -102,7 +104,7 @@ def measure_accept_lengths(
             decode_frames(decoders[row.draft], episode, row)
     if not rows or not rows[0].frames:
         raise DataError(
-            f"no held-out episodes (every {VALIDATION_EVERY}th of a file) or no drafts; record more demonstrations"
+            f"no held-out episodes (every {HELD_OUT_EVERY}th of a file) or no drafts; record more demonstrations"
         )
     return rows
 
@@ -120,13 +122,14 @@ def decode_frames(decoder: SpeculativeDecoder, frames: Iterable[Seen], row: Acce
 def held_out_accept_lengths(
     target: OpenVLA, head: EagleHead, held_out: RegeneratedFrames, frames: int
 ) -> list[AcceptLength]:
-    """Decode held-out frames, evenly spread, with the head as its drafter: strict and relaxed."""
+    """Decode held-out frames with the head as the drafter, at each of `VALIDATION_THRESHOLDS`.
+
+    Args:
+        frames: at most so many, evenly spread over those held out.
+    """
     copy = EagleHead(head.config).to(target.device)
     copy.load_state_dict(head.state_dict())
-    tree = TreeConfig()
-    drafter = EagleDrafter(
-        target, copy.to(target.dtype).eval(), capacity=CAPACITY, nodes=tree.nodes, depth=tree.depth, top_k=tree.top_k
-    )
+    drafter = EagleDrafter(target, copy.to(target.dtype).eval(), capacity=CAPACITY, tree=TreeConfig())
     decoder = SpeculativeDecoder(target, drafter, capacity=CAPACITY)
     count = min(frames, len(held_out))
     rows = [AcceptLength("draft", threshold) for threshold in VALIDATION_THRESHOLDS]
@@ -139,31 +142,15 @@ def held_out_accept_lengths(
 
 
 def accept_length_table(rows: Sequence[AcceptLength]) -> Table:
-    """For the terminal."""
-    header, *lines = _cells(rows)
-    title = f"tokens per target forward, {rows[0].frames} held-out frames" if rows else None
-    table = Table(*header, title=title)
-    for line in lines:
-        table.add_row(*line)
-    return table
-
-
-def accept_length_markdown(rows: Sequence[AcceptLength]) -> str:
-    """The same as a Markdown table."""
-    header, *lines = _cells(rows)
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [header, rule, *lines]) + "\n"
-
-
-def _cells(rows: Sequence[AcceptLength]) -> list[list[str]]:
-    """A header, then a line a draft with a column a threshold."""
+    """For the terminal: a line a draft with a column a threshold."""
     thresholds = list(dict.fromkeys(row.threshold for row in rows))
     found = {(row.draft, row.threshold): row for row in rows}
-    lines = [
-        [draft, *(f"{found[draft, threshold].tokens_per_forward:.2f}" for threshold in thresholds)]
-        for draft in dict.fromkeys(row.draft for row in rows)
-    ]
-    return [["draft", *(f"r = {threshold}" if threshold else "strict" for threshold in thresholds)], *lines]
+    title = f"tokens per target forward, {rows[0].frames} held-out frames" if rows else None
+    table = Table("draft", *(f"r = {threshold}" if threshold else "strict" for threshold in thresholds), title=title)
+    for draft in dict.fromkeys(row.draft for row in rows):
+        lengths = (found[draft, threshold].tokens_per_forward for threshold in thresholds)
+        table.add_row(draft, *(f"{length:.2f}" for length in lengths))
+    return table
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Random crop and colour of training frames, as OpenVLA fine-tunes for LIBERO or less, on a whole batch at once."""
+"""Random crop and colour of a batch of training frames at once, as OpenVLA fine-tunes for LIBERO or more weakly."""
 
 from __future__ import annotations
 

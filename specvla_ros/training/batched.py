@@ -12,11 +12,11 @@ from specvla_ros.policy import ACTION_LENGTH
 from specvla_ros.training.llama_batch import (
     Rotation,
     finish_layer,
+    rotated_keys_values,
+    rotated_queries,
     rotation_at,
     run_layer,
     take,
-    turned_keys_values,
-    turned_queries,
 )
 from specvla_ros.vla.config import PATCHES
 from specvla_ros.vla.llama import DecoderLayer, LlamaModel
@@ -31,12 +31,12 @@ class TeacherForced:
     Attributes:
         logits: (B, 7, 256) of the action tokens, in id order.
         patches: (B, 256, hidden) projected patches, the language model's input.
-        summary: (B, hidden) feature at the end of the prompt, from which the first action token is predicted.
+        prompt_feature: (B, hidden) feature at the end of the prompt, from which the first action token is predicted.
     """
 
     logits: Tensor
     patches: Tensor
-    summary: Tensor
+    prompt_feature: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def _last_layer(layer: nn.Module, x: Tensor, rotation: Rotation, read_rotation: 
     """(B, m, hidden): what the layer says at the positions to read."""
     assert isinstance(layer, DecoderLayer)
     normed = layer.input_layernorm(x)
-    keys_values = turned_keys_values(layer.self_attn, normed, rotation)
-    queries = turned_queries(layer.self_attn, take(normed, read), read_rotation)
+    keys_values = rotated_keys_values(layer.self_attn, normed, rotation)
+    queries = rotated_queries(layer.self_attn, take(normed, read), read_rotation)
     before = torch.arange(x.shape[1], device=x.device) <= read[:, None, :, None]
     return finish_layer(layer, take(x, read), queries, keys_values, mask=before)

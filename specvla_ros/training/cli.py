@@ -9,6 +9,10 @@ from typing import Annotated, Optional
 import typer
 from rich.console import Console
 
+from specvla_ros.training.target_sizes import TargetSizes
+
+SIZES = TargetSizes()
+
 app = typer.Typer(no_args_is_help=True, help="From demonstrations to a trained target and its draft.")
 
 Data = Annotated[list[Path], typer.Option(help="Folder of LIBERO .hdf5 demonstrations; may be given several times.")]
@@ -93,10 +97,10 @@ def target(
         typer.Option(min=0.0, max=1.0, help="Part of OpenVLA's random crop and colours. A fixed camera needs little."),
     ] = 1.0,
     every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 500,
-    vision_width: Annotated[int, typer.Option(help="Width of the DINOv2 tower.")] = 128,
-    vision_depth: Annotated[int, typer.Option(help="Its blocks; the last one never runs.")] = 4,
-    hidden_size: Annotated[int, typer.Option(help="Width of the language model.")] = 128,
-    layers: Annotated[int, typer.Option(help="Layers of the language model.")] = 3,
+    vision_width: Annotated[int, typer.Option(help="Width of the DINOv2 tower.")] = SIZES.vision_width,
+    vision_depth: Annotated[int, typer.Option(help="Its blocks; the last one never runs.")] = SIZES.vision_depth,
+    hidden_size: Annotated[int, typer.Option(help="Width of the language model.")] = SIZES.hidden_size,
+    layers: Annotated[int, typer.Option(help="Layers of the language model.")] = SIZES.layers,
     device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, or bfloat16 for the matrix products.")] = "auto",
     compile_model: Annotated[
@@ -106,7 +110,6 @@ def target(
     workers: Workers = 0,
 ) -> None:
     """Train a small OpenVLA on demonstrations. The same call goes on with a run that was stopped."""
-    from specvla_ros.training.small_target import TargetSizes
     from specvla_ros.training.target import train_target
     from specvla_ros.training.target_options import TargetOptions
 

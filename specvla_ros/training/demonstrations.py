@@ -81,7 +81,10 @@ def demonstration_file(directory: Path, task: Task) -> Path:
 
 
 def append_demonstration(path: Path, task: Task, demonstration: Demonstration) -> None:
-    """Add an episode to a task's file; the group's attributes come last, so that a group cut short is known by them."""
+    """Add an episode to a task's file, which is flushed and closed when this returns.
+
+    The group's `num_samples` comes last: a group without it was cut short, is not read, and is written anew.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "a") as file:
         data = file.require_group("data")

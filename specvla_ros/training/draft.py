@@ -83,19 +83,9 @@ def train_draft(options: DraftOptions) -> Path:
         ConfigurationError: an option out of its range, or a directory that was trained with others.
         DataError: the regenerated data are incomplete or another target's.
     """
-    if not 1 <= options.unroll <= PREDICTED or min(options.steps, options.batch_size, options.accumulation) < 1:
-        raise ConfigurationError(
-            f"unroll {options.unroll}, steps {options.steps}, batch_size {options.batch_size}, accumulation "
-            f"{options.accumulation}: expected unroll of 1 to {PREDICTED} and the others at least 1"
-        )
+    _check(options)
     target = load_policy(options.checkpoint, device=options.device, graphs=False).decoder.target
-    training = RegeneratedFrames(options.regenerated, held_out=False)
-    held_out = RegeneratedFrames(options.regenerated, held_out=True)
-    if training.plan.target != fingerprint(target):
-        raise DataError(
-            f"{options.regenerated} was made by {training.plan.checkpoint} with other weights than "
-            f"{options.checkpoint} has; regenerate with this target"
-        )
+    training, held_out = _load_data(options, target)
     options.output.mkdir(parents=True, exist_ok=True)
     trainer = _Trainer(options, target)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
@@ -114,6 +104,27 @@ def train_draft(options: DraftOptions) -> Path:
     if not trainer.log.validated(trainer.steps_done):
         trainer.validate_and_save(held_out)
     return options.output
+
+
+def _check(options: DraftOptions) -> None:
+    """Refuse options out of their range."""
+    if not 1 <= options.unroll <= PREDICTED or min(options.steps, options.batch_size, options.accumulation) < 1:
+        raise ConfigurationError(
+            f"unroll {options.unroll}, steps {options.steps}, batch_size {options.batch_size}, accumulation "
+            f"{options.accumulation}: expected unroll of 1 to {PREDICTED} and the others at least 1"
+        )
+
+
+def _load_data(options: DraftOptions, target: OpenVLA) -> tuple[RegeneratedFrames, RegeneratedFrames]:
+    """The training and the held-out steps; refused if another target's."""
+    training = RegeneratedFrames(options.regenerated, held_out=False)
+    held_out = RegeneratedFrames(options.regenerated, held_out=True)
+    if training.plan.target != fingerprint(target):
+        raise DataError(
+            f"{options.regenerated} was made by {training.plan.checkpoint} with other weights than "
+            f"{options.checkpoint} has; regenerate with this target"
+        )
+    return training, held_out
 
 
 class _Trainer:

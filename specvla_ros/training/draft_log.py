@@ -7,7 +7,7 @@ from pathlib import Path
 
 from specvla_ros.training.accept_length import VALIDATION_THRESHOLDS, AcceptLength
 from specvla_ros.training.draft_loss import DraftLoss
-from specvla_ros.training.training_log import Panel, TrainingLog, plot_logs
+from specvla_ros.training.training_log import LogPanel, TrainingLog, plot_logs
 
 VALIDATION_FILE = "validation.csv"
 PLOT_FILE = "training.png"
@@ -38,8 +38,8 @@ class DraftLog:
         """One line of validation.csv; draws the picture."""
         self._validation.add({"step": step, **{f"r{row.threshold}": row.tokens_per_forward for row in rows}})
         panels = [
-            Panel("loss", self._losses, ("loss", "feature_loss", "logits_loss"), logarithmic=True),
-            Panel("tokens per target forward, held-out", self._validation, LENGTH_COLUMNS),
+            LogPanel("loss", self._losses, ("loss", "feature_loss", "logits_loss"), logarithmic=True),
+            LogPanel("tokens per target forward, held-out", self._validation, LENGTH_COLUMNS),
         ]
         plot_logs(self._plot_file, panels)
 

@@ -13,10 +13,10 @@ from specvla_ros.speculative.eagle import EagleHead
 from specvla_ros.training.llama_batch import (
     extended,
     finish_layer,
+    rotated_keys_values,
+    rotated_queries,
     rotation_at,
     take,
-    turned_keys_values,
-    turned_queries,
 )
 from specvla_ros.training.regenerated import RegeneratedBatch
 from specvla_ros.vla.llama import DecoderLayer
@@ -113,7 +113,7 @@ def unrolled_features(head: EagleHead, embeddings: Tensor, features: Tensor, len
     pairs = lengths[:, None] - 1 + steps
     fused = head.fc(torch.cat([embeddings[:, 1:], features[:, :-1]], dim=2))
     positions = torch.arange(fused.shape[1], device=fused.device)
-    keys_values = turned_keys_values(layer.self_attn, fused, head.rotary(positions))
+    keys_values = rotated_keys_values(layer.self_attn, fused, head.rotary(positions))
     action_embeddings, first_feature = take(embeddings, pairs + 1), take(features, pairs[:, :1])
     rotation = rotation_at(head.rotary, pairs)
     x = take(fused, pairs)
@@ -121,11 +121,11 @@ def unrolled_features(head: EagleHead, embeddings: Tensor, features: Tensor, len
     for depth in range(unroll):
         if depth:
             x = head.fc(torch.cat([action_embeddings, torch.cat([first_feature, outputs[-1][:, :-1]], dim=1)], dim=2))
-            keys_values = extended(keys_values, turned_keys_values(layer.self_attn, x, rotation))
+            keys_values = extended(keys_values, rotated_keys_values(layer.self_attn, x, rotation))
         target_pairs = positions <= pairs[:, :, None] - depth
         own_path = [steps == steps[:, None] - depth + level for level in range(1, depth + 1)]
         mask = torch.cat([target_pairs, *(pair.expand(len(pairs), -1, -1) for pair in own_path)], dim=2)
-        queries = turned_queries(layer.self_attn, x, rotation)
+        queries = rotated_queries(layer.self_attn, x, rotation)
         outputs.append(finish_layer(layer, x, queries, keys_values, mask=mask[:, None]))
     return torch.stack(outputs)
 

@@ -8,6 +8,7 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
+from specvla_ros.memory import module_bytes
 from specvla_ros.policy import ACTION_LENGTH
 from specvla_ros.speculative.eagle import EagleHead
 from specvla_ros.training.draft_loss import draft_loss, embed_batch
@@ -49,7 +50,7 @@ def estimate_needs(batch_size: int = 16, unroll: int = 1, config: OpenVLAConfig 
     trained = sum(parameter.numel() for parameter in head.parameters())
     kept = _kept(head, batch_size, unroll, llama.vocab_size)
     return [
-        Need("target, bfloat16", "GPU", _bytes(target)),
+        Need("target, bfloat16", "GPU", module_bytes(target)),
         Need(f"regenerate: keys and values of {batch_size} images", "GPU", cache),
         Need("draft training: head, gradients and AdamW, float32", "GPU", trained * OPTIMIZER_COPIES * 4),
         Need(f"draft training: batch of {batch_size}, unroll {unroll}", "GPU", kept),
@@ -65,10 +66,6 @@ def estimate_table(needs: list[Need]) -> Table:
     for need in needs:
         table.add_row(need.what, need.where, f"{need.bytes / 1e9:.3f}")
     return table
-
-
-def _bytes(module: nn.Module) -> int:
-    return sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
 
 
 def _kept(head: EagleHead, batch_size: int, unroll: int, vocabulary: int) -> int:

@@ -25,16 +25,15 @@ from specvla_ros.training.demonstrations import (
     instruction_of,
     read_demonstrations,
 )
+from specvla_ros.training.held_out import is_held_out
 from specvla_ros.vla.actions import ActionTokenizer, NormStats
 from specvla_ros.vla.config import IMAGE_SIZE
-from specvla_ros.vla.images import RGB, jpeg_round_trip, resize_lanczos, rotate_half_turn
+from specvla_ros.vla.images import prepare_uncropped
 
 IMAGES_FILE = "frames.npy"
 INDEX_FILE = "frames.npz"
 VERSION = 2
 """Changes whenever the same demonstrations would give other frames."""
-VALIDATION_EVERY = 20
-"""One episode in so many of each file is kept for validation, whole, so that no near-copy of its frames is trained."""
 GRIPPER_REACH = 3
 """Steps before and after a change of the gripper that count as near it."""
 FRAME_SHAPE = (IMAGE_SIZE, IMAGE_SIZE, 3)
@@ -107,11 +106,6 @@ class FrameStore:
         return np.array(ActionTokenizer(vocabulary_size).encode(values.ravel()), dtype=np.int64).reshape(values.shape)
 
 
-def prepare_frame(image: RGB) -> RGB:
-    """What LIBERO's evaluation does to a camera image before the centre crop; (224, 224, 3) uint8."""
-    return resize_lanczos(jpeg_round_trip(rotate_half_turn(image)))
-
-
 def load_frames(directories: Sequence[Path], cache: Path, *, workers: int | None = None) -> FrameStore:
     """The frames of every demonstration under `directories`; prepared on first use and kept in `cache`.
 
@@ -175,7 +169,7 @@ def _prepare_file(path: Path, images_file: Path, start: int) -> list[dict[str, N
     for number, episode in enumerate(read_demonstrations(path)):
         steps = episode.moving_steps()
         for row, step in enumerate(steps, start):
-            images[row] = prepare_frame(episode.images[step])
+            images[row] = prepare_uncropped(episode.images[step])
         start += len(steps)
         landmarks = episode.landmarks
         if landmarks is None:
@@ -186,7 +180,7 @@ def _prepare_file(path: Path, images_file: Path, start: int) -> list[dict[str, N
                 "actions": episode.policy_actions()[steps],
                 "landmarks": landmarks[steps],
                 "openings": episode.gripper_opening[steps].astype(np.float32),
-                "validation": np.full(len(steps), number % VALIDATION_EVERY == VALIDATION_EVERY - 1),
+                "validation": np.full(len(steps), is_held_out(number)),
                 "near_gripper": _near_changes(grippers),
             }
         )

@@ -16,6 +16,8 @@ from specvla_ros.training.demonstrations import LANDMARKS
 from specvla_ros.vla.config import IMAGE_SIZE, PATCH_SIZE
 
 GRID = IMAGE_SIZE // PATCH_SIZE
+QUERY_SIZE = 64
+"""Width of the queries and keys that point."""
 SIGMA = 0.7
 """Width of the target around a landmark, in patches."""
 POSITION_SCALE = 10.0
@@ -50,37 +52,36 @@ class LandmarkLosses:
 class LandmarkHead(nn.Module):
     """Points at each landmark among the projected patches, and says where it is in the world.
 
-    It says so twice: from the summary, because actions follow from that, and from the patches themselves, so that
-    vision learns how far away things are before the language model knows where to look.
+    It says so twice: from the feature at the end of the prompt, because actions follow from that, and from the patches
+    themselves, so that vision learns how far away things are before the language model knows where to look.
 
     Args:
         hidden_size: width of the language model.
-        query_size: width of the queries and keys.
     """
 
-    def __init__(self, hidden_size: int, query_size: int = 64) -> None:
+    def __init__(self, hidden_size: int) -> None:
         super().__init__()
-        self.queries = nn.Linear(hidden_size, len(LANDMARKS) * query_size)
-        self.keys = nn.Linear(hidden_size, query_size)
+        self.queries = nn.Linear(hidden_size, len(LANDMARKS) * QUERY_SIZE)
+        self.keys = nn.Linear(hidden_size, QUERY_SIZE)
         self.positions = nn.Linear(hidden_size, len(LANDMARKS) * 3)
         self.seen = nn.Linear(hidden_size, 3)
         self.opening = nn.Linear(hidden_size, 1)
 
-    def forward(self, summary: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, prompt_feature: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
         """(B, hidden) and (B, 256, hidden) to (B, 3, 256) logits over patches and (B, 3, 3) positions [dm]."""
         keys = self.keys(patches)
-        queries = self.queries(summary).unflatten(1, (len(LANDMARKS), -1))
+        queries = self.queries(prompt_feature).unflatten(1, (len(LANDMARKS), -1))
         logits = queries @ keys.transpose(1, 2) * keys.shape[-1] ** -0.5
-        return logits.float(), self.positions(summary).unflatten(1, (len(LANDMARKS), 3)).float()
+        return logits.float(), self.positions(prompt_feature).unflatten(1, (len(LANDMARKS), 3)).float()
 
-    def losses(self, summary: Tensor, patches: Tensor, landmarks: Tensor, openings: Tensor) -> LandmarkLosses:
+    def losses(self, prompt_feature: Tensor, patches: Tensor, landmarks: Tensor, openings: Tensor) -> LandmarkLosses:
         """Compare with what is known of the cropped frames.
 
         Args:
             landmarks: (B, 3, 5) x, y, z [m], column, row; NaN where unknown.
             openings: (B,) metres between the fingers.
         """
-        logits, positions = self(summary, patches)
+        logits, positions = self(prompt_feature, patches)
         places = landmarks[..., 3:]
         in_view = ((places >= 0.0) & (places < 1.0)).all(dim=-1)
         # NaN times a weight of zero stays NaN, so what is unknown is filled before it is weighed.
@@ -91,7 +92,7 @@ class LandmarkHead(nn.Module):
         seen = self.seen(targets.to(patches.dtype) @ patches).float()
         wanted = _relative_positions(world)
         metres = (positions - wanted).norm(dim=-1) / POSITION_SCALE
-        opening = self.opening(summary)[:, 0].float()
+        opening = self.opening(prompt_feature)[:, 0].float()
         near = _patches_apart(logits.argmax(dim=-1), places) <= 1
         return LandmarkLosses(
             pointing=_mean_where(entropy, in_view),

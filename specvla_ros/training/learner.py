@@ -90,7 +90,7 @@ class Learner(nn.Module):
         entropies = F.cross_entropy(logits, aims, reduction="none").view(batch.tokens.shape)
         entropy = (entropies.mean(dim=0) * self.token_weights).sum()
         off = F.smooth_l1_loss(expected_bins(logits) / EXPECTATION_SCALE, wanted / EXPECTATION_SCALE)
-        found = self.head.losses(output.summary, output.patches, landmarks, batch.openings)
+        found = self.head.losses(output.prompt_feature, output.patches, landmarks, batch.openings)
         marks = (
             POINTING_WEIGHT * found.pointing
             + POSITIONS_WEIGHT * found.positions

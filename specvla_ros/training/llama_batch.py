@@ -21,13 +21,13 @@ def rotation_at(rotary: RotaryEmbedding, positions: Tensor) -> Rotation:
     return cosines[:, None], sines[:, None]
 
 
-def turned_queries(attention: Attention, x: Tensor, rotation: Rotation) -> Tensor:
-    """Queries, turned by their positions' angles."""
+def rotated_queries(attention: Attention, x: Tensor, rotation: Rotation) -> Tensor:
+    """Queries, rotated by their positions' angles."""
     return rotate(_heads(attention, attention.q_proj(x)), rotation)
 
 
-def turned_keys_values(attention: Attention, x: Tensor, rotation: Rotation) -> KeysValues:
-    """Keys, turned by their positions' angles, and values."""
+def rotated_keys_values(attention: Attention, x: Tensor, rotation: Rotation) -> KeysValues:
+    """Keys, rotated by their positions' angles, and values."""
     return rotate(_heads(attention, attention.k_proj(x)), rotation), _heads(attention, attention.v_proj(x))
 
 
@@ -40,10 +40,10 @@ def run_layer(
     """
     assert isinstance(layer, DecoderLayer)
     normed = layer.input_layernorm(x)
-    keys_values = turned_keys_values(layer.self_attn, normed, rotation)
+    keys_values = rotated_keys_values(layer.self_attn, normed, rotation)
     if past:
         keys_values = extended(past, keys_values)
-    queries = turned_queries(layer.self_attn, normed, rotation)
+    queries = rotated_queries(layer.self_attn, normed, rotation)
     return finish_layer(layer, x, queries, keys_values, is_causal=past is None), keys_values
 
 

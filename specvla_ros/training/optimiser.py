@@ -13,7 +13,7 @@ MUON_RATE = 6.0
 
 
 class Optimiser:
-    """Both as one.
+    """Muon and AdamW behind one interface.
 
     Muon (https://kellerjordan.github.io/posts/muon/, its steps scaled as in arXiv 2502.16982) makes each step of a
     matrix orthogonal. After 200 steps from nothing it pointed at 78 % of the landmarks, AdamW alone at 70 %.

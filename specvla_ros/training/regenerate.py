@@ -82,11 +82,7 @@ def regenerate(options: RegenerateOptions) -> Path:
         f"{each * left / 1e9:.2f} GB of disk; {2 * each * options.batch_size / 1e6:.0f} MB of memory for a batch",
         highlight=False,
     )
-    if each * left > (free := shutil.disk_usage(options.output).free):
-        raise ConfigurationError(
-            f"{options.output} needs {each * left / 1e9:.1f} GB but its disk has {free / 1e9:.1f} GB free; "
-            "use a smaller max_frames"
-        )
+    _require_disk(options.output, each * left)
     with pieces_bar(console) as progress:
         bar = progress.add_task("regenerate", total=plan.frames, completed=plan.frames - left)
         for episode, demonstration in _read(todo):
@@ -98,6 +94,15 @@ def regenerate(options: RegenerateOptions) -> Path:
             unfinished.rename(shard)
             progress.advance(bar, len(episode.steps))
     return options.output
+
+
+def _require_disk(directory: Path, wanted: int) -> None:
+    """Refuse to begin what the disk cannot hold, in bytes."""
+    if wanted > (free := shutil.disk_usage(directory).free):
+        raise ConfigurationError(
+            f"{directory} needs {wanted / 1e9:.1f} GB but its disk has {free / 1e9:.1f} GB free; "
+            "use a smaller max_frames"
+        )
 
 
 def _plan(options: RegenerateOptions, target: str) -> RegenerationPlan:

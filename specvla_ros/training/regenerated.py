@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from specvla_ros.errors import DataError
 from specvla_ros.policy import ACTION_LENGTH
+from specvla_ros.training.held_out import HELD_OUT_EVERY, is_held_out
 from specvla_ros.vla.config import PATCHES
 from specvla_ros.vla.llama import DecoderLayer
 from specvla_ros.vla.model import OpenVLA
@@ -27,7 +28,6 @@ from specvla_ros.vla.prompt import BOS_ID
 PLAN_FILE = "plan.json"
 DTYPE = torch.float16
 """Features behind the final norm and projected patches stay far below its 65504, and it is finer than bfloat16."""
-VALIDATION_EVERY = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ class RegeneratedFrames(torch.utils.data.Dataset[RegeneratedFrame]):
             )
         self._places = [(episode.shard(directory), row) for episode in chosen for row in range(len(episode.steps))]
         if not self._places:
-            kind = f"held-out steps (every {VALIDATION_EVERY}th episode of a file)" if held_out else "training steps"
+            kind = f"held-out steps (every {HELD_OUT_EVERY}th episode of a file)" if held_out else "training steps"
             raise DataError(f"{directory} has no {kind}; regenerate more demonstrations")
 
     def __len__(self) -> int:
@@ -179,11 +179,6 @@ class RegeneratedFrames(torch.utils.data.Dataset[RegeneratedFrame]):
             return RegeneratedFrame(
                 file.get_tensor("input_ids"), *(file.get_slice(n)[row] for n in ("patches", "features", "tokens"))
             )
-
-
-def is_held_out(episode: int) -> bool:
-    """Whether an episode, by its place in its file, is kept from training."""
-    return episode % VALIDATION_EVERY == VALIDATION_EVERY - 1
 
 
 def fingerprint(target: OpenVLA) -> str:

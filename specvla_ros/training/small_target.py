@@ -6,7 +6,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,45 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from specvla_ros.vla.checkpoint import write_checkpoint
-from specvla_ros.vla.config import DINOV2_LARGE, SIGLIP_SO400M, LlamaConfig, OpenVLAConfig, VisionConfig
+from specvla_ros.vla.config import OpenVLAConfig
 from specvla_ros.vla.model import OpenVLA
 from specvla_ros.vla.prompt import EMPTY_ID, write_small_tokenizer
 
-HEAD_SIZE, VISION_HEAD_SIZE = 32, 64
-"""Of the language model's attention and the towers'; the widths are multiples of them. Few heads cost less on a CPU."""
 INIT_STD = 0.02
 SMALL_VOCABULARY = 1024
 """Ids that `write_small_tokenizer` may hand out."""
-
-
-@dataclass(frozen=True, slots=True)
-class TargetSizes:
-    """Widths and depths; the depth of a tower counts its last block, which OpenVLA's layout has but never runs.
-
-    DINOv2's tower does the seeing. SigLIP's, which cannot be left out of the layout, is kept small.
-    """
-
-    vision_width: int = 128
-    vision_depth: int = 5
-    hidden_size: int = 128
-    layers: int = 4
-    siglip_width: int = 64
-    siglip_depth: int = 2
-
-    def config(self) -> OpenVLAConfig:
-        """The model's configuration; raises CheckpointError for a width that is no multiple of its heads."""
-        hidden = self.hidden_size
-        return OpenVLAConfig(
-            dinov2=_tower(DINOV2_LARGE, self.vision_width, self.vision_depth),
-            siglip=_tower(SIGLIP_SO400M, self.siglip_width, self.siglip_depth),
-            llama=LlamaConfig(
-                hidden_size=hidden,
-                intermediate_size=hidden * 11 // 4,  # Llama-2's ratio, 11008 / 4096
-                num_hidden_layers=self.layers,
-                num_attention_heads=max(hidden // HEAD_SIZE, 1),
-                max_position_embeddings=512,
-            ),
-        )
 
 
 def build_target(config: OpenVLAConfig) -> OpenVLA:
@@ -94,15 +61,3 @@ def write_target(
         os.rename(work / "new", directory)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-def _tower(released: VisionConfig, width: int, depth: int) -> VisionConfig:
-    """The released tower in another size; its MLP keeps its ratio, as config.json is read."""
-    return VisionConfig(
-        width=width,
-        depth=depth,
-        heads=max(width // VISION_HEAD_SIZE, 1),
-        mlp_width=int(width * released.mlp_width / released.width),
-        prefix_tokens=released.prefix_tokens,
-        layer_scale=released.layer_scale,
-    )

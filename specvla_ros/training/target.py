@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 from specvla_ros.errors import ConfigurationError
-from specvla_ros.runtime import load_target
+from specvla_ros.runtime import load_target, select_device
 from specvla_ros.training.augmentation import augment
 from specvla_ros.training.batched import PromptTable
 from specvla_ros.training.batches import Batch, BatchSource
@@ -86,7 +86,7 @@ class TargetRun:
 
     def __init__(self, options: TargetOptions, store: FrameStore) -> None:
         self._options = options
-        self._device = _device(options.device)
+        self._device = select_device(options.device)
         self._config = options.sizes.config()
         self._norm_stats = store.norm_stats()
         tokens = store.tokens(self._config.vocabulary_size)
@@ -279,16 +279,6 @@ def held_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in usual.items():
             signal.signal(number, handler)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigurationError(f"device {name!r} is not available here; expected auto, cpu or cuda") from error
-    return torch.device(name)
 
 
 def _shapes(target: OpenVLA) -> dict[str, int]:

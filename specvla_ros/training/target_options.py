@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from specvla_ros.errors import ConfigurationError
-from specvla_ros.training.small_target import TargetSizes
+from specvla_ros.training.target_sizes import TargetSizes
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,11 +51,11 @@ class TrainingLog:
 
     def plot(self, panels: Mapping[str, Sequence[str]]) -> None:
         """Draw columns over the steps, one panel a title, into log.png."""
-        plot_logs(self._path.with_name(PLOT_FILE), [Panel(title, self, names) for title, names in panels.items()])
+        plot_logs(self._path.with_name(PLOT_FILE), [LogPanel(title, self, names) for title, names in panels.items()])
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
+class LogPanel:
     """Columns of one log, drawn over the steps."""
 
     title: str
@@ -64,7 +64,7 @@ class Panel:
     logarithmic: bool = False
 
 
-def plot_logs(path: Path, panels: Sequence[Panel]) -> None:
+def plot_logs(path: Path, panels: Sequence[LogPanel]) -> None:
     """Draw the panels side by side into a PNG, which is replaced whole."""
     from matplotlib.figure import Figure
 

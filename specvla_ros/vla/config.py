@@ -31,9 +31,19 @@ class VisionConfig:
     prefix_tokens: int
     """Class and register tokens ahead of the patches (5 in DINOv2 with registers, 0 in SigLIP)."""
     layer_scale: bool
+    """Whether each block's two changes are multiplied with learned gains before they are added (DINOv2's are)."""
 
     def __post_init__(self) -> None:
         _check_heads("vision tower", self.width, self.heads)
+
+    def resized(self, *, width: int, depth: int, heads: int) -> VisionConfig:
+        """The same kind of tower in another size; the MLP keeps its ratio to the width.
+
+        Raises:
+            CheckpointError: the width is no multiple of the heads.
+        """
+        mlp_width = int(width * self.mlp_width / self.width)
+        return dataclasses.replace(self, width=width, depth=depth, heads=heads, mlp_width=mlp_width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,13 +174,5 @@ class OpenVLAConfig:
 
 
 def _override(tower: VisionConfig, fields: Mapping[str, int]) -> VisionConfig:
-    """The same kind of tower in another size; the MLP keeps its ratio to the width."""
-    width = fields["embed_dim"]
-    return VisionConfig(
-        width=width,
-        depth=fields["depth"],
-        heads=fields["num_heads"],
-        mlp_width=int(width * tower.mlp_width / tower.width),
-        prefix_tokens=tower.prefix_tokens,
-        layer_scale=tower.layer_scale,
-    )
+    """The tower as an entry of `tiny_vision_overrides` has it."""
+    return tower.resized(width=fields["embed_dim"], depth=fields["depth"], heads=fields["num_heads"])

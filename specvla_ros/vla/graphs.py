@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-Work = Callable[..., tuple[Tensor, ...]]
+DeviceWork = Callable[..., tuple[Tensor, ...]]
 """Tensors in, tensors out. Everything else that it reads must be the same under the same key."""
 Recorder = Callable[[Callable[[], tuple[Tensor, ...]]], tuple[tuple[Tensor, ...], Callable[[], None]]]
 """Takes work that always reads the same memory; gives its outputs, and what computes them anew in the same place."""
@@ -37,7 +37,7 @@ class Runner(Protocol):
     buckets: tuple[int, ...]
     misses: int
 
-    def run(self, key: Hashable, work: Work, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def run(self, key: Hashable, work: DeviceWork, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The outputs of `work(*inputs)`; they hold until work with the same key runs again."""
 
 
@@ -47,7 +47,7 @@ class Eager:
     buckets: tuple[int, ...] = ()
     misses = 0
 
-    def run(self, key: Hashable, work: Work, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def run(self, key: Hashable, work: DeviceWork, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Call it."""
         return work(*inputs)
 
@@ -64,14 +64,9 @@ class Graphs:
         self.buckets = buckets
         self.misses = 0
         self._record = record or CudaRecorder()
-        self._recordings: dict[Hashable, Recording] = {}
+        self._recordings: dict[Hashable, GraphRecording] = {}
         self._outputs: set[int] = set()
         self._is_recording = False
-
-    @property
-    def count(self) -> int:
-        """Recordings there are."""
-        return len(self._recordings)
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -83,12 +78,12 @@ class Graphs:
             finally:
                 self._is_recording = False
 
-    def run(self, key: Hashable, work: Work, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def run(self, key: Hashable, work: DeviceWork, *inputs: Tensor) -> tuple[Tensor, ...]:
         """See `Runner`."""
         with _one_at_a_time:
             return self._run(key, work, inputs)
 
-    def _run(self, key: Hashable, work: Work, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def _run(self, key: Hashable, work: DeviceWork, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         recording = self._recordings.get(key)
         if recording is None and not self._is_recording:
             self.misses += 1
@@ -97,12 +92,12 @@ class Graphs:
             recording = self._recordings[key] = self._new_recording(work, inputs)
         return recording.replay(inputs)
 
-    def _new_recording(self, work: Work, inputs: tuple[Tensor, ...]) -> Recording:
+    def _new_recording(self, work: DeviceWork, inputs: tuple[Tensor, ...]) -> GraphRecording:
         # What another recording left in its place is read there; everything else gets a place of its own.
         held = tuple(Held(given, stays=id(given) in self._outputs) for given in inputs)
         outputs, compute = self._record(lambda: work(*(one.place for one in held)))
         self._outputs.update(map(id, outputs))
-        return Recording(held, outputs, compute)
+        return GraphRecording(held, outputs, compute)
 
 
 @contextmanager
@@ -119,7 +114,7 @@ def _nothing_is_collected() -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class GraphRecording:
     """Work that can be done again with other contents in the same memory.
 
     Attributes:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ class ImageAhead:
     def take(self, image: NDArray[np.uint8]) -> Tensor:
         """The pixels of an image: those that are there or on their way, if it is one of the newest looked at."""
         for looked_at, pixels in tuple(self._newest):
-            if looked_at is image and not pixels.cancelled():
-                return pixels.result()
+            if looked_at is image:
+                with suppress(CancelledError):  # it may be given up while it is waited for
+                    return pixels.result()
         return self._prepare(image)

@@ -49,7 +49,12 @@ def prepare_image(image: RGB, preparation: str) -> RGB:
     require_preparation(preparation)
     if preparation == "none":
         return image
-    return centre_crop(resize_lanczos(jpeg_round_trip(rotate_half_turn(image))))
+    return centre_crop(prepare_uncropped(image))
+
+
+def prepare_uncropped(image: RGB) -> RGB:
+    """What "libero" does before the centre crop: (H, W, 3) to (224, 224, 3) uint8, turned, once a JPEG, resized."""
+    return resize_lanczos(jpeg_round_trip(rotate_half_turn(image)))
 
 
 def processor_pixels(image: RGB) -> Tensor:
@@ -65,14 +70,34 @@ def processor_pixels(image: RGB) -> Tensor:
     return unit.sub(_MEAN).div_(_STD).view(1, 6, IMAGE_SIZE, IMAGE_SIZE)
 
 
+def select_preparation(name: str, norm_stats_key: str) -> str:
+    """The preparation called auto, which depends on what data the statistics are of, or one of `PREPARATIONS`.
+
+    Raises:
+        ConfigurationError: it is another.
+    """
+    if name == "auto":
+        return "libero" if norm_stats_key.startswith("libero") else "none"
+    require_preparation(name)
+    return name
+
+
 def require_preparation(name: str) -> None:
-    """Refuse a preparation that does not exist."""
+    """Refuse a preparation that does not exist.
+
+    Raises:
+        ConfigurationError: it is none of `PREPARATIONS`.
+    """
     if name not in PREPARATIONS:
         raise ConfigurationError(f"image preparation {name!r} is not one; expected {' or '.join(PREPARATIONS)}")
 
 
 def require_rgb(image: RGB) -> None:
-    """Refuse what is not an (H, W, 3) uint8 image."""
+    """Refuse what is not an (H, W, 3) uint8 image.
+
+    Raises:
+        ImageError: of another type, or another shape, or without pixels.
+    """
     if not isinstance(image, np.ndarray):
         raise ImageError(f"the image is a {type(image).__name__}; expected a numpy array (H, W, 3) of uint8, RGB")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:

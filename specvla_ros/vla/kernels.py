@@ -146,7 +146,7 @@ def add_layer_norm(
 def rotate_and_store(
     projected: Tensor, rotation: tuple[Tensor, Tensor], cache: KeyValueCache, layer: int, heads: int
 ) -> Tensor:
-    """Turn queries and keys by their positions, and put keys and values behind the cache's committed ones.
+    """Rotate queries and keys by their positions, and put keys and values behind the cache's committed ones.
 
     Args:
         projected: (n, 3 * heads * head_size) queries, keys and values.

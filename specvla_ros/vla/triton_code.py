@@ -12,6 +12,10 @@ import triton.language as tl
 
 @triton.jit
 def rms_norm(x, weight, normed, width, eps, BLOCK: tl.constexpr):
+    """(n, width) `x` normed by its root mean square, times (width,) `weight`, to (n, width) `normed`.
+
+    One program for each row, which it holds whole: BLOCK >= width. In float32, rounded once, as it is stored.
+    """
     row, column = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
     inside = column < width
     value = tl.load(x + row * width + column, mask=inside, other=0.0).to(tl.float32)
@@ -22,6 +26,11 @@ def rms_norm(x, weight, normed, width, eps, BLOCK: tl.constexpr):
 
 @triton.jit
 def add_rms_norm(x, change, weight, total, normed, width, eps, BLOCK: tl.constexpr):
+    """(n, width) `x` + `change` to `total`, and the norm of that, as `rms_norm`'s, to `normed`.
+
+    One program for each row: BLOCK >= width. The sum is rounded to its type before it is normed; the norm once, as it
+    is stored.
+    """
     row, column = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
     inside, place = column < width, row * width + column
     value = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
@@ -38,6 +47,11 @@ def add_rms_norm(x, change, weight, total, normed, width, eps, BLOCK: tl.constex
 def add_layer_norm(
     x, change, scale, weight, bias, total, normed, width, eps, SCALED: tl.constexpr, BLOCK: tl.constexpr
 ):
+    """(n, width) `x` + `change` to `total`, and the layer norm of that to `normed`.
+
+    Where SCALED, `change` is first multiplied with (width,) `scale`; `weight` and `bias` are (width,). One program for
+    each row: BLOCK >= width. The product and the sum are each rounded to their type, the norm once, as it is stored.
+    """
     row, column = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
     inside, place = column < width, row * width + column
     added = tl.load(change + place, mask=inside, other=0.0)
@@ -78,6 +92,17 @@ def rotate_and_store(
     head_size,
     HALF: tl.constexpr,
 ):
+    """Queries and keys rotated by their positions; keys and values to the cache's slots from `length` on.
+
+    One program for each row and head. It rounds as `rotated` does; values are copied as they are.
+
+    Args:
+        projected: (n, 3 * width) queries, keys and values, each of width / head_size heads.
+        cosines, sines: (n, head_size).
+        queries: gets (n, width).
+        keys, values: get rows `length` to `length` + n of (heads, slots, head_size), heads `head_stride` apart.
+        HALF: a power of two, at least head_size / 2.
+    """
     row, head = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     half = head_size // 2
     column = tl.arange(0, HALF)
@@ -100,8 +125,8 @@ def rotate_and_store(
 
 
 @triton.jit
-def load_turned(start, angle, cosines, sines, given, HALF: tl.constexpr):
-    """Both halves of rows of a head, turned by their positions."""
+def load_rotated(start, angle, cosines, sines, given, HALF: tl.constexpr):
+    """Both halves, (rows, HALF) each, of rows of a head, rotated by their positions."""
     first, second = tl.load(start, mask=given, other=0.0), tl.load(start + HALF, mask=given, other=0.0)
     cosine_1, cosine_2 = tl.load(cosines + angle, mask=given), tl.load(cosines + angle + HALF, mask=given)
     sine_1, sine_2 = tl.load(sines + angle, mask=given), tl.load(sines + angle + HALF, mask=given)
@@ -129,18 +154,28 @@ def attend(
     BLOCK_KEYS: tl.constexpr,
     BLOCKS: tl.constexpr,
 ):
-    """A program for each head and block of rows: the new rows, then the cache block by block (online softmax).
+    """One program for each head and block of rows: the new rows, then the cache block by block (online softmax).
 
-    A row's result does not depend on how many others there are.
+    A row's result does not depend on how many others there are. Scores and sums are float32; a share is rounded to the
+    values' type before it is multiplied with them, and the result once, as it is stored.
+
+    Args:
+        projected: (count, 3 * width) queries, keys and values of the new rows; a head has 2 * HALF columns.
+        cosines, sines: (count, 2 * HALF).
+        keys, values: (heads, slots, 2 * HALF), heads `head_stride` apart: `length` slots are read, and the new rows'
+            keys and values put behind them.
+        bias: (count, window) added to the scores, of the cache's slots and then of the new rows.
+        mixed: gets (count, width).
+        BLOCKS: of BLOCK_KEYS slots, which hold `length`.
     """
     head, size = tl.program_id(0).to(tl.int64), 2 * HALF
     row, new = tl.program_id(1) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS), tl.arange(0, BLOCK_NEW)
     half, column = tl.arange(0, HALF), tl.arange(0, 2 * HALF)
     given, known = row[:, None] < count, new[:, None] < count
     rows = projected + row[:, None] * 3 * width + head * size + half[None, :]
-    query_1, query_2 = load_turned(rows, row[:, None] * size + half[None, :], cosines, sines, given, HALF)
+    query_1, query_2 = load_rotated(rows, row[:, None] * size + half[None, :], cosines, sines, given, HALF)
     rows = projected + new[:, None] * 3 * width + width + head * size
-    new_1, new_2 = load_turned(rows + half[None, :], new[:, None] * size + half[None, :], cosines, sines, known, HALF)
+    new_1, new_2 = load_rotated(rows + half[None, :], new[:, None] * size + half[None, :], cosines, sines, known, HALF)
     new_values = tl.load(rows + width + column[None, :], mask=known, other=0.0)
     keys += head * head_stride
     values += head * head_stride
@@ -153,7 +188,7 @@ def attend(
     own = tl.dot(query_1, tl.trans(new_1)) + tl.dot(query_2, tl.trans(new_2))
     own_bias = bias + row[:, None] * window + length + new[None, :]
     own = own * scale + tl.load(own_bias, mask=given & (new[None, :] < count), other=float("-inf")).to(tl.float32)
-    own = tl.where(given, own, 0.0)  # a row that is none has no number that is not finite
+    own = tl.where(given, own, 0.0)  # padding rows must stay finite, or softmax gives NaN
     highest = tl.max(own, 1)
     shares = tl.exp(own - highest[:, None])
     total = tl.sum(shares, 1)
@@ -189,6 +224,10 @@ def silu_times(gate, up, kind: tl.constexpr):
 
 @triton.jit
 def gate(gate_up, gated, width, BLOCK: tl.constexpr):
+    """(n, 2 * width) to (n, width): SiLU of the first half times the second, rounded as `silu_times` does.
+
+    One program for each row and block of BLOCK columns.
+    """
     row, column = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside, start = column < width, gate_up + row * 2 * width + column
     opened, up = tl.load(start, mask=inside, other=0.0), tl.load(start + width, mask=inside, other=0.0)
@@ -208,7 +247,16 @@ def product_of_a_row(
     BLOCK_OUT: tl.constexpr,
     BLOCK_IN: tl.constexpr,
 ):
-    """Without the matrix units: every program reads its rows of the weights from end to end, which goes fastest."""
+    """(WIDTH,) `x` times the transpose of (outputs, WIDTH) `weight`, without the matrix units.
+
+    One program for each block of BLOCK_OUT outputs: it reads its rows of the weights from end to end, which goes
+    fastest. Sums are float32, rounded once, as they are stored; where GATED as `silu_times` does.
+
+    Args:
+        scale: where SCALED, (outputs,) float32 that each output is multiplied with.
+        out: gets (width_out,).
+        GATED: the weights have 2 * width_out rows: SiLU of the first half's outputs times the second's.
+    """
     output, column = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT), tl.arange(0, BLOCK_IN)
     sums, ups = tl.zeros((BLOCK_OUT, BLOCK_IN), tl.float32), tl.zeros((BLOCK_OUT, BLOCK_IN), tl.float32)
     rows = weight + output[:, None].to(tl.int64) * WIDTH + column[None, :]
@@ -247,7 +295,11 @@ def product_of_rows(
     BLOCK_OUT: tl.constexpr,
     BLOCK_IN: tl.constexpr,
 ):
-    """A row's result does not depend on how many others there are."""
+    """(count, WIDTH) `x` times the transpose of (outputs, WIDTH) `weight`, to (count, width_out) `out`.
+
+    One program for each block of rows and of outputs; otherwise as `product_of_a_row`, with 8-bit weights converted to
+    the type of `x`. A row's result does not depend on how many others there are.
+    """
     row, column = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS), tl.arange(0, BLOCK_IN)
     output = tl.program_id(1) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
     given = row[:, None] < count
@@ -272,6 +324,11 @@ def product_of_rows(
 
 @triton.jit
 def quantise_rows(x, values, scale, width, largest_value, BLOCK: tl.constexpr):
+    """(n, width) `x` to (n, width) 8-bit floats `values` and (n,) float32 `scale`.
+
+    One program for each row: BLOCK >= width. In float32, rounded once, to 8 bits; a row's largest value becomes
+    `largest_value`.
+    """
     row, column = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
     inside = column < width
     value = tl.load(x + row * width + column, mask=inside, other=0.0).to(tl.float32)

@@ -6,7 +6,7 @@ from models import random_head, random_inputs, random_target
 
 from specvla_ros.bench.imposed import DeepDrafter, ImposedDecoder
 from specvla_ros.speculative.drafter import Drafter, Prefix
-from specvla_ros.speculative.eagle import EagleDrafter
+from specvla_ros.speculative.eagle import EagleDrafter, TreeConfig
 from specvla_ros.speculative.history import HoldDrafter
 from specvla_ros.speculative.tree import DraftTree
 from specvla_ros.vla.graphs import Eager
@@ -17,7 +17,7 @@ ACTIONS = [(5,), (0, 4), (2, 1, 0), (0,) * 6]
 
 
 def eagle(target: OpenVLA) -> EagleDrafter:
-    return EagleDrafter(target, random_head(3), capacity=CAPACITY)
+    return EagleDrafter(target, random_head(3), capacity=CAPACITY, tree=TreeConfig())
 
 
 def hold(target: OpenVLA) -> HoldDrafter:

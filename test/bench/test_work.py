@@ -9,7 +9,7 @@ from torch import nn
 
 from specvla_ros.bench.work import WorkMeter
 from specvla_ros.speculative.decode import SpeculativeDecoder
-from specvla_ros.speculative.eagle import EagleDrafter
+from specvla_ros.speculative.eagle import EagleDrafter, TreeConfig
 from specvla_ros.speculative.history import HoldDrafter
 from specvla_ros.speculative.merged import MergedDrafter
 from specvla_ros.speculative.plain import NoDrafter
@@ -67,7 +67,7 @@ def test_replays_of_graphs_count_as_the_passes_in_them() -> None:
 @pytest.mark.parametrize("merged", [False, True])
 def test_a_learned_draft_is_counted_once_for_each_of_its_passes(merged: bool) -> None:
     target, head = random_target(0), random_head(1)
-    eagle = EagleDrafter(target, head, capacity=CAPACITY, depth=2)
+    eagle = EagleDrafter(target, head, capacity=CAPACITY, tree=TreeConfig(depth=2))
     drafter = MergedDrafter([HoldDrafter(), eagle]) if merged else eagle
     passes: list[int] = []
     head.register_forward_hook(lambda *_: passes.append(1))

@@ -20,7 +20,7 @@ from specvla_ros.report.svg import inline_svg, style
 from specvla_ros.report.tree_picture import draw_case_study
 from specvla_ros.sim.libero import Task
 from specvla_ros.speculative.decode import SpeculativeDecoder
-from specvla_ros.speculative.eagle import EagleDrafter
+from specvla_ros.speculative.eagle import EagleDrafter, TreeConfig
 
 STUDY = CaseStudy(
     evaluation="hold_r9",
@@ -74,7 +74,7 @@ def test_the_picture_names_every_token_that_the_target_judged() -> None:
 
 def test_the_rounds_in_bins_add_up_to_the_action() -> None:
     target = random_target(3)
-    drafter = EagleDrafter(target, random_head(3), capacity=300)
+    drafter = EagleDrafter(target, random_head(3), capacity=300, tree=TreeConfig())
     decoder = SpeculativeDecoder(target, drafter, capacity=300)
     with observing(decoder) as rounds:
         tokens, stats = decoder.decode(*random_inputs(3), (255,) * 6 + (0,))

@@ -123,12 +123,12 @@ def test_without_a_seed_the_next_draw_places_the_fixtures(environment: LiberoEnv
 
 def test_a_frame_shows_the_scene_from_both_cameras(environment: LiberoEnvironment) -> None:
     frame = environment.reset(0)
-    assert (frame.step, frame.time, frame.success) == (0, 0.0, False)
+    assert (frame.step, frame.success) == (0, False)
     for image in (frame.image, frame.wrist_image):
         assert image is not None and image.shape == (128, 128, 3) and image.dtype == np.uint8
         assert image.std() > 20, "a scene, not a blank"
     frame = environment.step(np.full(7, 0.5), render=False)
-    assert frame.image is None and frame.wrist_image is None and frame.time == 0.05
+    assert frame.image is None and frame.wrist_image is None and frame.step == 1
 
 
 def test_the_arm_follows_the_action_and_the_gripper_its_sign(environment: LiberoEnvironment) -> None:

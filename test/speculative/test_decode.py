@@ -11,7 +11,7 @@ from specvla_ros.errors import ConfigurationError, DecodeError
 from specvla_ros.policy import DecodeStats, Thresholds
 from specvla_ros.speculative.decode import Round, SpeculativeDecoder
 from specvla_ros.speculative.drafter import Drafter
-from specvla_ros.speculative.eagle import EagleDrafter
+from specvla_ros.speculative.eagle import EagleDrafter, TreeConfig
 from specvla_ros.speculative.history import HoldDrafter, LinearDrafter
 from specvla_ros.speculative.merged import MergedDrafter
 from specvla_ros.speculative.plain import NoDrafter
@@ -25,9 +25,7 @@ BUCKETS = (264, 280)
 
 seeds = st.integers(0, 2**16)
 thresholds_strategy = st.tuples(*[st.sampled_from([0, 1, 3, 9, 40, 255])] * 7)
-tree_sizes = st.fixed_dictionaries(
-    {"nodes": st.integers(1, 60), "depth": st.integers(0, 6), "top_k": st.integers(1, 12)}
-)
+trees = st.builds(TreeConfig, nodes=st.integers(1, 60), depth=st.integers(0, 6), top_k=st.integers(1, 12))
 
 
 def runners() -> st.SearchStrategy[Runner]:
@@ -41,7 +39,7 @@ def drafters(draw: st.DrawFn, target: OpenVLA, guide: list[int]) -> Drafter:
     if kind == "guess":
         return GuessingDrafter(draw(seeds), guide, draw(st.integers(0, 40)), draw(st.sampled_from([0, 1, 5, 60])))
     if kind == "eagle":
-        return EagleDrafter(target, random_head(draw(seeds)), capacity=CAPACITY, **draw(tree_sizes))
+        return EagleDrafter(target, random_head(draw(seeds)), capacity=CAPACITY, tree=draw(trees))
     if kind == "hold":
         hold = HoldDrafter()
         hold.end_action(guide)
@@ -139,7 +137,8 @@ def test_plain_greedy_takes_seven_forwards() -> None:
 
 def test_one_decoder_serves_many_actions() -> None:
     target = random_target(1)
-    decoder = SpeculativeDecoder(target, EagleDrafter(target, random_head(1), capacity=CAPACITY), capacity=CAPACITY)
+    drafter = EagleDrafter(target, random_head(1), capacity=CAPACITY, tree=TreeConfig())
+    decoder = SpeculativeDecoder(target, drafter, capacity=CAPACITY)
     for seed, length in enumerate([5, 30, 2, 17]):
         ids, pixels = random_inputs(seed, length)
         assert decoder.decode(ids, pixels, STRICT)[0] == greedy_tokens(target, ids, pixels)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from models import random_head, random_inputs, random_target
 
 from specvla_ros.errors import ConfigurationError
-from specvla_ros.speculative.build import TreeConfig, build_drafter
+from specvla_ros.speculative.build import build_drafter
 from specvla_ros.speculative.decode import SpeculativeDecoder
 from specvla_ros.speculative.drafter import Prefix
-from specvla_ros.speculative.eagle import EagleDrafter
+from specvla_ros.speculative.eagle import EagleDrafter, TreeConfig
 from specvla_ros.speculative.history import HoldDrafter, LinearDrafter
 from specvla_ros.training.draft import write_draft
 from specvla_ros.vla.graphs import Eager
@@ -53,7 +53,7 @@ def test_eagle_obeys_nodes_depth_top_k_and_what_is_left(
     nodes: int, depth: int, top_k: int, left: int, seed: int
 ) -> None:
     target = random_target(seed)
-    drafter = EagleDrafter(target, random_head(seed), capacity=300, nodes=nodes, depth=depth, top_k=top_k)
+    drafter = EagleDrafter(target, random_head(seed), capacity=300, tree=TreeConfig(nodes, depth, top_k))
     prefix = prefilled(target, [70])
     with torch.inference_mode():
         tree = drafter.draft(prefix, left)
@@ -74,7 +74,7 @@ def test_the_eagle_tree_holds_the_most_likely_paths_of_the_head() -> None:
     """Against the head run on each path from scratch, with no tree, no mask and no cache."""
     target, head = random_target(3), random_head(3)
     prefix = prefilled(target, [70, 81, 92])
-    drafter = EagleDrafter(target, head, capacity=300, nodes=30, depth=3, top_k=4)
+    drafter = EagleDrafter(target, head, capacity=300, tree=TreeConfig(nodes=30, depth=3, top_k=4))
     drafter.draft(prefilled(target, [70]), 4)
     tree = drafter.draft(prefix, 4)
 
@@ -83,7 +83,7 @@ def test_the_eagle_tree_holds_the_most_likely_paths_of_the_head() -> None:
         length = prefix.length
         embeddings, features = prefix.next_embeddings[:length], prefix.features[:length]
         for step in range(len(path) + 1):
-            cache = EagleDrafter(target, head, capacity=300)._cache
+            cache = EagleDrafter(target, head, capacity=300, tree=TreeConfig())._cache
             outputs = head(embeddings, features, torch.arange(len(embeddings)), cache, None)
             if step < len(path):
                 embeddings = torch.cat([embeddings, target.embed_tokens(torch.tensor(path[step : step + 1]))])
@@ -109,12 +109,12 @@ def test_the_eagle_tree_holds_the_most_likely_paths_of_the_head() -> None:
 @pytest.mark.parametrize("sizes", [{"nodes": 0}, {"depth": -1}, {"top_k": 0}, {"top_k": 257}])
 def test_impossible_tree_parameters_are_refused(sizes: dict[str, int]) -> None:
     with pytest.raises(ConfigurationError, match="draft tree"):
-        EagleDrafter(random_target(0), random_head(0), capacity=300, **sizes)
+        EagleDrafter(random_target(0), random_head(0), capacity=300, tree=TreeConfig(**sizes))
 
 
 def test_a_draft_for_another_model_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="hidden size is 32 but the target's is 16"):
-        EagleDrafter(random_target(0), random_head(0, hidden_size=32), capacity=300)
+        EagleDrafter(random_target(0), random_head(0, hidden_size=32), capacity=300, tree=TreeConfig())
 
 
 def test_a_draft_from_disk_works_in_the_targets_own_type(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from specvla_ros.runtime import load_target
 from specvla_ros.speculative.build import load_head
 from specvla_ros.speculative.decode import SpeculativeDecoder
 from specvla_ros.speculative.drafter import Prefix
-from specvla_ros.speculative.eagle import EagleDrafter
+from specvla_ros.speculative.eagle import EagleDrafter, TreeConfig
 from specvla_ros.speculative.plain import NoDrafter
 from specvla_ros.speculative.tree import DraftTree
 from specvla_ros.vla.model import OpenVLA
@@ -43,9 +43,8 @@ def arrays(name: str) -> dict[str, np.ndarray]:
 
 
 def drafter(target: OpenVLA, name: str, *, legacy: bool) -> EagleDrafter:
-    return EagleDrafter(
-        target, load_head(reference.ROOT / name, target.dtype, target.device), capacity=320, legacy=legacy
-    )
+    head = load_head(reference.ROOT / name, target.dtype, target.device)
+    return EagleDrafter(target, head, capacity=320, tree=TreeConfig(legacy=legacy))
 
 
 def inputs(arrays: dict[str, np.ndarray], index: int) -> tuple[Tensor, Tensor]:

@@ -63,11 +63,11 @@ def test_the_pointing_target_sits_on_the_landmarks_patch() -> None:
 def test_unknown_landmarks_cost_nothing() -> None:
     torch.manual_seed(0)
     head = LandmarkHead(16)
-    summary, patches = torch.randn(2, 16, requires_grad=True), torch.randn(2, 256, 16)
-    losses = head.losses(summary, patches, torch.full((2, 3, 5), torch.nan), torch.zeros(2))
+    prompt_feature, patches = torch.randn(2, 16, requires_grad=True), torch.randn(2, 256, 16)
+    losses = head.losses(prompt_feature, patches, torch.full((2, 3, 5), torch.nan), torch.zeros(2))
     assert losses.pointing.item() == losses.positions.item() == losses.seen.item() == 0.0
     (losses.pointing + losses.positions + losses.seen).backward()
-    assert summary.grad is not None and summary.grad.isfinite().all()
+    assert prompt_feature.grad is not None and prompt_feature.grad.isfinite().all()
 
 
 def test_a_landmark_outside_the_image_is_located_but_not_pointed_at() -> None:
@@ -78,14 +78,14 @@ def test_a_landmark_outside_the_image_is_located_but_not_pointed_at() -> None:
     assert losses.pointing.item() == losses.seen.item() == 0.0 and losses.positions.item() > 0.0
 
 
-def test_the_opening_is_learned_from_the_summary() -> None:
+def test_the_opening_is_learned_from_the_feature_of_the_prompt() -> None:
     torch.manual_seed(0)
-    head, summary, openings = LandmarkHead(16), torch.randn(2, 16), torch.tensor([0.0, 0.08])
+    head, prompt_feature, openings = LandmarkHead(16), torch.randn(2, 16), torch.tensor([0.0, 0.08])
     unknown = torch.full((2, 3, 5), torch.nan)
     optimiser = torch.optim.Adam(head.opening.parameters(), 0.1)
     losses = []
     for _ in range(100):
-        losses.append(head.losses(summary, torch.randn(2, 256, 16), unknown, openings).opening)
+        losses.append(head.losses(prompt_feature, torch.randn(2, 256, 16), unknown, openings).opening)
         optimiser.zero_grad()
         losses[-1].backward()
         optimiser.step()

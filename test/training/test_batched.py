@@ -24,7 +24,7 @@ def test_the_batched_forward_equals_prefill_and_steps(seed: int) -> None:
             cache = target.new_cache(len(embeddings) + 6)
             features = target(embeddings, torch.arange(len(embeddings)), cache)[-1:]
             assert torch.allclose(output.patches[row], patches, atol=1e-9)
-            assert torch.allclose(output.summary[row], features[0], atol=1e-9)
+            assert torch.allclose(output.prompt_feature[row], features[0], atol=1e-9)
             logits = [target.action_logits(features)]
             cache.commit(len(embeddings))
             for token in actions[row, :-1]:

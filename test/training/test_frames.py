@@ -11,8 +11,9 @@ from training_recordings import record
 from specvla_ros.errors import DataError
 from specvla_ros.training import frames
 from specvla_ros.training.demonstrations import read_demonstrations
-from specvla_ros.training.frames import FrameStore, load_frames, prepare_frame
+from specvla_ros.training.frames import FrameStore, load_frames
 from specvla_ros.vla.actions import ActionTokenizer, NormStats
+from specvla_ros.vla.images import prepare_uncropped
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def store(data: Path, cache: Path) -> FrameStore:
 def test_a_frame_is_what_evaluation_sees_before_its_crop(store: FrameStore, data: Path) -> None:
     episode = next(read_demonstrations(next(data.rglob("open*.hdf5"))))
     row = int(np.flatnonzero([store.instructions[index] == "open the drawer" for index in store.languages])[0])
-    assert np.array_equal(store.images[row], prepare_frame(episode.images[0]))
+    assert np.array_equal(store.images[row], prepare_uncropped(episode.images[0]))
     assert np.array_equal(store.actions[row], episode.policy_actions()[0])
     assert episode.landmarks is not None
     assert np.array_equal(store.landmarks[row], episode.landmarks[0])

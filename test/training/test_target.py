@@ -19,8 +19,8 @@ from specvla_ros.training import target
 from specvla_ros.training.demonstrations import read_demonstrations
 from specvla_ros.training.frames import load_frames
 from specvla_ros.training.learner import blur, expected_bins, neighbourhood
-from specvla_ros.training.small_target import TargetSizes
 from specvla_ros.training.target import TargetOptions, train_target
+from specvla_ros.training.target_sizes import TargetSizes
 
 SIZES = TargetSizes(vision_width=32, vision_depth=2, hidden_size=64, layers=1, siglip_width=32, siglip_depth=2)
 

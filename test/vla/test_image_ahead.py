@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -58,6 +60,20 @@ def test_images_that_were_superseded_before_their_turn_are_not_prepared() -> Non
     ahead.take(IMAGES[4])
     assert preparation.prepared[-2:] == [3, 4] and len(preparation.prepared) <= 3
     assert torch.equal(ahead.take(IMAGES[1]), torch.from_numpy(IMAGES[1])), "and still answered for"
+
+
+def test_an_image_that_is_given_up_while_it_is_waited_for_is_prepared_on_the_spot() -> None:
+    preparation = Preparation()
+    preparation.go.clear()
+    ahead = ImageAhead(preparation)
+    ahead.look(IMAGES[1])
+    ahead.look(IMAGES[2])
+    waiting = ThreadPoolExecutor(1).submit(ahead.take, IMAGES[2])
+    time.sleep(0.1)
+    ahead.look(IMAGES[3])
+    ahead.look(IMAGES[4])
+    preparation.go.set()
+    assert torch.equal(waiting.result(timeout=5.0), torch.from_numpy(IMAGES[2]))
 
 
 def test_what_is_wrong_with_an_image_is_said_when_it_is_taken() -> None:

@@ -57,7 +57,7 @@ def test_layer_norms_are_torchs(rows: int, heads: int, head_size: int, dtype: to
 
 @types
 @sizes
-def test_queries_are_turned_and_keys_and_values_stored_behind_the_committed(
+def test_queries_are_rotated_and_keys_and_values_stored_behind_the_committed(
     rows: int, heads: int, head_size: int, dtype: torch.dtype
 ) -> None:
     projected = drawn(rows, 3 * heads * head_size, dtype=dtype)
@@ -66,9 +66,9 @@ def test_queries_are_turned_and_keys_and_values_stored_behind_the_committed(
     cache.length = expected.length = 4
     queries = kernels.rotate_and_store(projected, rotation, cache, 1, heads)
     new = projected.view(rows, 3, heads, head_size).permute(1, 2, 0, 3)
-    turned, keys = rotate(new[:2], rotation)
+    rotated, keys = rotate(new[:2], rotation)
     expected.write(1, keys, new[2])
-    assert_same(queries, turned)
+    assert_same(queries, rotated)
     assert_same(cache.keys, expected.keys)
     assert torch.equal(cache.values, expected.values)
 
