@@ -32,12 +32,12 @@ def results(group: Group, sheet: Sheet) -> Html:
     parts = [sheet.table(main_table(group.name, group.lockstep, group.plain, group.speed_ups, rows))]
     note = (
         "Success with Wilson's 95 % interval. Rows can have different numbers of initial states: what plain greedy "
-        "decoding solved of the very same ones stands beside. Steps: mean of an episode, failed ones included. Tokens "
-        "per forward is "
-        "the paper's accept length: seven tokens over the target forwards of an action, the prefill included; "
-        "rounds are the others. Off by: "
-        "mean distance of a token from the target's own answer. Milliseconds: an action in the decoder, the median "
-        "over the episodes of an episode's median and 95th percentile, with whatever else the machine did."
+        "decoding solved of the very same ones stands beside. Lost: episodes that only plain greedy decoding solved; "
+        "won: that only this row solved; p: how often chance alone makes as much of a difference (exact McNemar "
+        "test, two-sided). Steps: mean of an episode, failed ones included. Tokens per forward is the paper's accept "
+        "length: seven tokens over the target forwards of an action, the prefill included; rounds are the others. Off "
+        "by: mean distance of a token from the target's own answer. Milliseconds: an action in the decoder, the "
+        "median over the episodes of an episode's median and 95th percentile, with whatever else the machine did."
     )
     parts.append(paragraph(note, "note"))
     if rows:

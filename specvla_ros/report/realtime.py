@@ -7,16 +7,19 @@ from dataclasses import dataclass
 
 from specvla_ros.evaluation.intervals import wilson_interval
 from specvla_ros.evaluation.latency import parse_latency
+from specvla_ros.evaluation.pairing import Pairing
 from specvla_ros.evaluation.runs import CONDITIONS, Run
 from specvla_ros.evaluation.tables import success_cells
 from specvla_ros.policy import PLAIN
 from specvla_ros.report.plots import Curve, Panel
-from specvla_ros.report.result_tables import SAME_STARTS, same_starts
+from specvla_ros.report.result_tables import PAIRED, paired_cells
 from specvla_ros.report.table import Table
 
 GIVEN = "fixed:"
 """How the condition `latency` begins where it was given, and not the decoder's own nor a model of one."""
 EMULATED = "emulated, "
+SIGNIFICANCE = 0.05
+"""Thresholds whose paired test has at least this p are not told apart."""
 
 
 def latency_text(run: Run) -> str:
@@ -62,7 +65,7 @@ def realtime_table(name: str, runs: Sequence[Run], plain: Run | None) -> Table:
         "success %",
         "solved",
         "95 % interval",
-        SAME_STARTS,
+        *PAIRED,
         "steps",
         "held %",
         "at rest %",
@@ -79,7 +82,7 @@ def realtime_table(name: str, runs: Sequence[Run], plain: Run | None) -> Table:
                 f"{mean_latency(run):.0f}",
                 f"{100 * run.success:.1f}",
                 *success_cells(total),
-                same_starts(run, plain),
+                *paired_cells(run, plain),
                 f"{total.steps:.1f}",
                 f"{100 * details.held:.1f}",
                 f"{100 * details.at_rest:.1f}",
@@ -130,20 +133,20 @@ class ThresholdSweep:
         if not starts:
             return "Its thresholds have no start in common, so that they cannot be compared."
         solved = {run: sum(run.outcomes[start] for start in starts) for run in self.runs}
-        intervals = {run: wilson_interval(solved[run], len(starts)) for run in self.runs}
         best = max(self.runs, key=lambda run: solved[run])
-        low, high = intervals[best]
-        others = [run.threshold_text for run in self.runs if run is not best and intervals[run][1] >= low]
+        low, high = wilson_interval(solved[best], len(starts))
+        others = [run for run in self.runs if run is not best]
+        alike = [
+            one.threshold_text for one in others if Pairing.of(best.outcomes, one.outcomes, starts).p >= SIGNIFICANCE
+        ]
         same = all(run.outcomes.keys() == starts for run in self.runs)
         sentence = (
             f"Best threshold: {best.threshold_text}, with {100 * solved[best] / len(starts):.1f} % of {len(starts)} "
             f"{'episodes' if same else 'starts that all thresholds share'} solved (95 % interval {100 * low:.1f} to "
             f"{100 * high:.1f} %)."
         )
-        if others:
-            sentence += (
-                f" Its interval overlaps with that of {', '.join(others)}: these episodes do not tell them apart."
-            )
+        if alike:
+            sentence += f" These episodes do not tell it from {', '.join(alike)} (exact McNemar test, 5 % level)."
         if self.plain and (tried := starts & self.plain.outcomes.keys()):
             greedy = sum(self.plain.outcomes[start] for start in tried)
             sentence += f" Plain greedy decoding solved {greedy} of {len(tried)}."

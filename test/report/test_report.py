@@ -54,6 +54,8 @@ def test_the_main_table_pools_actions_and_sets_published_figures_apart(tmp_path:
         "solved": "1/2",
         "95 % interval": "9.5 - 90.5 %",
         "greedy, same starts": "",
+        "lost / won": "",
+        "p": "",
         "steps": "20.0",
         "tokens per forward": f"{7 * 40 / 230:.2f}",
         "drafts per round": f"{50 / 190:.2f}",
