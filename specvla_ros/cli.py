@@ -172,7 +172,8 @@ def evaluate(
         int,
         typer.Option(
             min=0,
-            help="Then time so many frames against plain greedy decoding, in turn, into speed.json; 0 times none.",
+            help="Then time so many frames against plain greedy decoding, in turn, into speed_SUITE_DRAFTS.json; 0 "
+            "times none.",
         ),
     ] = 0,
     ros: Annotated[bool, typer.Option(help="Through the policy node and the LIBERO bridge.")] = False,

@@ -30,7 +30,7 @@ def write_run(
 
 
 def write_speed(folder: Path, run: EvaluationOptions, speed_ups: dict[tuple[str, int], float], **changed: Any) -> None:
-    """speed.json with rows by draft and threshold."""
+    """A measurement with rows by draft and threshold, by the drafts' names."""
     conditions = run.conditions()
     report = {
         **{name: conditions[name] for name in ("suite", "checkpoint", "fingerprint", "fast_rendering", "image_size")},
@@ -52,7 +52,8 @@ def write_speed(folder: Path, run: EvaluationOptions, speed_ups: dict[tuple[str,
         ],
         **changed,
     }
-    (folder / "speed.json").write_text(json.dumps(report))
+    drafts = dict.fromkeys(draft for draft, _ in speed_ups if draft != "none")
+    (folder / f"speed_{run.suite}_{'-'.join(drafts)}.json").write_text(json.dumps(report))
 
 
 def episode(

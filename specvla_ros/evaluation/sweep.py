@@ -74,14 +74,14 @@ def run_sweep(
 
 def folder_name(options: EvaluationOptions) -> str:
     """Draft, threshold, latency and another hold time, such as `hold_r3`, `hold_r9_model-60+25_hold-0.5`."""
-    parts = [_plain(options.draft), f"r{_plain(threshold_text(options.threshold))}"]
+    parts = [plain_name(options.draft), f"r{plain_name(threshold_text(options.threshold))}"]
     if options.latency != LOCKSTEP:
-        parts.append(_plain(options.latency))
+        parts.append(plain_name(options.latency))
         if options.hold_time != HOLD_TIME:
             parts.append(f"hold-{options.hold_time:g}")
     return "_".join(parts)
 
 
-def _plain(text: str) -> str:
-    """Without what a folder's name should not hold."""
+def plain_name(text: str) -> str:
+    """Without what the name of a folder or a file should not hold."""
     return re.sub(r"[^A-Za-z0-9.+]+", "-", text).strip("-")

@@ -18,7 +18,7 @@ from specvla_ros.report.realtime import (
 )
 from specvla_ros.report.result_tables import deviation_table, main_table, phase_table, task_table
 from specvla_ros.report.sheet import Sheet
-from specvla_ros.report.speed import speed_table
+from specvla_ros.report.speed import speed_table, timed_drafts
 from specvla_ros.report.sweep import sweep_groups, sweep_panels
 
 Html = list[str]
@@ -47,7 +47,7 @@ def results(group: Group, sheet: Sheet) -> Html:
         )
         parts.append(paragraph(foreign, "note"))
     for number, speed in enumerate(group.speeds, start=1):
-        parts.append(heading("Speed-up"))
+        parts.append(heading(f"Speed-up: {timed_drafts(speed)}"))
         parts.append(sheet.table(speed_table(f"{group.name}_speed" + f"_{number}" * (number > 1), speed)))
         measured = (
             f"{speed['frames']} frames of task {speed['task']} in turn through every draft and through plain greedy "

@@ -10,8 +10,9 @@ from typing import Any
 
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.evaluation.runs import CONDITIONS, Run, short_draft
-from specvla_ros.evaluation.speed_run import SPEED
+from specvla_ros.evaluation.speed_run import SPEED_FILES
 from specvla_ros.evaluation.threshold import threshold_text
+from specvla_ros.policy import PLAIN
 from specvla_ros.report.table import Table
 
 SAME = ("suite", "fingerprint")
@@ -26,16 +27,15 @@ class SpeedUp:
 
 
 def read_speeds(folder: Path) -> dict[Path, dict[str, Any]]:
-    """The measurements in the folder and its sub-folders, by where they lie.
+    """The measurements in the folder and its sub-folders, by file.
 
     Raises:
         ConfigurationError: a file cannot be read.
     """
     speeds: dict[Path, dict[str, Any]] = {}
-    for path in (folder / SPEED, *sorted(folder.glob(f"*/{SPEED}"))):
+    for path in (*sorted(folder.glob(SPEED_FILES)), *sorted(folder.glob(f"*/{SPEED_FILES}"))):
         try:
-            if path.is_file():
-                speeds[path.parent] = dict(json.loads(path.read_text()))
+            speeds[path] = dict(json.loads(path.read_text()))
         except (ValueError, TypeError) as error:
             raise ConfigurationError(f"{path} cannot be read ({error}); delete it and measure again") from error
     return speeds
@@ -56,6 +56,12 @@ def speed_ups(speeds: Iterable[dict[str, Any]], runs: Sequence[Run]) -> dict[Run
 def belongs(speed: dict[str, Any], run: Run) -> bool:
     """Whether a measurement is about the weights and the suite of an evaluation."""
     return all(run.conditions[name] == speed[name] for name in SAME)
+
+
+def timed_drafts(speed: dict[str, Any]) -> str:
+    """Which were timed, plain greedy decoding only where it was the only one."""
+    drafts = dict.fromkeys(short_draft(row["draft"]) for row in speed["rows"] if row["draft"] != PLAIN)
+    return ", ".join(drafts or [PLAIN])
 
 
 def speed_table(name: str, speed: dict[str, Any]) -> Table:

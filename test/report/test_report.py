@@ -85,6 +85,20 @@ def test_speed_ups_are_those_measured_on_the_same_weights(tmp_path: Path) -> Non
     assert [row["speed-up"] for row in table[:3]] == ["1.00x", "", "1.50x"]
 
 
+def test_two_measurements_in_one_folder_are_two_tables_and_an_older_file_is_read_too(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "hold_r9", [episode()], draft="hold", threshold=9)
+    write_run(tmp_path / "linear_r3", [episode()], draft="linear", threshold=3)
+    write_speed(tmp_path, run, {("none", 0): 1.0, ("hold", 9): 1.5})
+    (tmp_path / "speed_libero_object_hold.json").rename(tmp_path / "speed.json")
+    write_speed(tmp_path, run, {("none", 0): 1.0, ("linear", 3): 1.2})
+    page = write_report(tmp_path, tmp_path / "report")
+    first, second = (rows(page.parent / f"libero_object_speed{number}.csv") for number in ("", "_2"))
+    assert [row["draft"] for row in (*first, *second)] == ["none", "hold", "none", "linear"]
+    html = page.read_text()
+    assert "Speed-up: hold</h3>" in html and "Speed-up: linear</h3>" in html
+    assert [row["speed-up"] for row in rows(page.parent / "libero_object_main.csv")[:2]] == ["1.50x", "1.20x"]
+
+
 def test_plain_decoding_of_other_scenes_is_not_set_beside_an_evaluation(tmp_path: Path) -> None:
     write_run(tmp_path / "none_r0", [episode(rounds=PLAIN_ROUNDS)])
     write_run(tmp_path / "hold_r0", [episode()], draft="hold", max_steps=50)
