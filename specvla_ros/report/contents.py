@@ -18,7 +18,7 @@ from specvla_ros.report.realtime import (
 )
 from specvla_ros.report.result_tables import deviation_table, main_table, phase_table, task_table
 from specvla_ros.report.sheet import Sheet
-from specvla_ros.report.speed import speed_table, timed_drafts
+from specvla_ros.report.speed import speed_note, speed_table, timed_drafts
 from specvla_ros.report.sweep import sweep_groups, sweep_panels
 
 Html = list[str]
@@ -36,8 +36,8 @@ def results(group: Group, sheet: Sheet) -> Html:
         "won: that only this row solved; p: how often chance alone makes as much of a difference (exact McNemar "
         "test, two-sided). Steps: mean of an episode, failed ones included. Tokens per forward is the paper's accept "
         "length: seven tokens over the target forwards of an action, the prefill included; rounds are the others. Off "
-        "by: mean distance of a token from the target's own answer. Milliseconds: an action in the decoder, the "
-        "median over the episodes of an episode's median and 95th percentile, with whatever else the machine did."
+        "by: mean distance of a token from the target's own answer. Milliseconds: an action in the decoder, on "
+        "the frames of the speed-up, where every row and plain greedy decoding take turns."
     )
     parts.append(paragraph(note, "note"))
     if rows:
@@ -49,12 +49,7 @@ def results(group: Group, sheet: Sheet) -> Html:
     for number, speed in enumerate(group.speeds, start=1):
         parts.append(heading(f"Speed-up: {timed_drafts(speed)}"))
         parts.append(sheet.table(speed_table(f"{group.name}_speed" + f"_{number}" * (number > 1), speed)))
-        measured = (
-            f"{speed['frames']} frames of task {speed['task']} in turn through every draft and through plain greedy "
-            f"decoding, with the same weights, cache and kernels, on {speed['device']}. The interval is a bootstrap "
-            "over the frames."
-        )
-        parts.append(paragraph(measured, "note"))
+        parts.append(paragraph(speed_note(speed), "note"))
     parts += [heading("By task"), sheet.long_table(task_table(group.name, group.lockstep), "Success by task")]
     parts += [heading("Milliseconds by phase, median / p95"), sheet.table(phase_table(group.name, group.lockstep))]
     if any(any(run.details.deviations) for run in group.drafted):

@@ -64,5 +64,5 @@ def grouped(runs: Sequence[Run], speeds: Mapping[Path, dict[str, Any]]) -> list[
         several = suites.count(suite) > 1
         title = f"{suite}, {group[0].checkpoint}" if several else suite
         name = f"{suite}_{group[0].checkpoint}" if several else suite
-        groups.append(Group(title, name, group, [one for one in speeds.values() if belongs(one, group[0])]))
+        groups.append(Group(title, name, group, [one for one in speeds.values() if belongs(one, group)]))
     return groups

@@ -72,8 +72,8 @@ def _main_row(run: Run, plain: Run | None, speed_up: SpeedUp | None) -> list[str
         f"{total.drafts_per_round:.2f}",
         f"{total.forwards_per_action:.2f}",
         f"{total.deviation:.2f}",
-        f"{total.median_ms:.1f}",
-        f"{total.p95_ms:.1f}",
+        _optional(speed_up.median_ms if speed_up else None, "{:.1f}"),
+        _optional(speed_up.p95_ms if speed_up else None, "{:.1f}"),
         _optional(speed_up.ratio if speed_up else None, "{:.2f}x"),
     ]
 

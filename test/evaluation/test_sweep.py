@@ -13,6 +13,7 @@ from stand_ins import SHORT, FakeRig
 from specvla_ros.errors import ConfigurationError, SimulationError
 from specvla_ros.evaluation.command import run_command
 from specvla_ros.evaluation.options import EvaluationOptions
+from specvla_ros.evaluation.speed_run import run_speeds
 from specvla_ros.evaluation.sweep import combinations
 from specvla_ros.evaluation.threshold import parse_threshold, threshold_text
 
@@ -126,7 +127,7 @@ def test_the_speed_up_of_every_draft_and_threshold_is_measured_in_one_run(tmp_pa
     figures, screen = run(sweep, tmp_path, frames=4)
     report = json.loads((tmp_path / "speed_libero_object_hold-linear.json").read_text())
     assert [report] == json.loads(json.dumps(figures["speed"]))
-    assert (report["task"], report["language"], report["frames"]) == (1, "do task 1", 4)
+    assert (report["tasks"], report["frames"]) == ([1], 4)
     assert [(row["draft"], row["threshold"]) for row in report["rows"]] == [
         ("none", 0),
         ("hold", 0),
@@ -150,3 +151,13 @@ def test_every_suite_is_timed_and_other_drafts_are_timed_beside(tmp_path: Path) 
         f"speed_{name}.json" for name in ("libero_object_hold", "libero_goal_hold", "libero_object_linear")
     }
     assert (tmp_path / "speed_libero_object_hold.json").read_bytes() == first
+
+
+def test_frames_are_spread_over_all_tasks_of_the_sweep(tmp_path: Path) -> None:
+    sweep = combinations(replace(options(tmp_path), tasks=()), ["hold"], [0], ["lockstep"])
+    (report,) = run_speeds(sweep, 8, tmp_path, FakeRig()).values()
+    assert (report["tasks"], report["frames"]) == ([0, 1, 2], 8), "three, three and two"
+    (scenes,) = tmp_path.glob("scenes-*")
+    assert scenes.read_text().split() == ["0", "1", "2"]
+    (few,) = run_speeds(sweep, 2, tmp_path, FakeRig()).values()
+    assert (few["tasks"], few["frames"]) == ([0, 1], 2)
