@@ -55,14 +55,30 @@ class Group:
 
 def grouped(runs: Sequence[Run], speeds: Mapping[Path, dict[str, Any]]) -> list[Group]:
     """In the order of the runs; the checkpoint is named where a suite was tried with several."""
-    alike: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
-        alike.setdefault((run.suite, run.conditions["checkpoint"]), []).append(run)
-    suites = [suite for suite, _ in alike]
+    alike = _alike(runs)
+    suites = [group[0].suite for group in alike]
     groups = []
-    for (suite, _), group in alike.items():
+    for group in alike:
+        suite, checkpoint = group[0].suite, group[0].checkpoint
         several = suites.count(suite) > 1
-        title = f"{suite}, {group[0].checkpoint}" if several else suite
-        name = f"{suite}_{group[0].checkpoint}" if several else suite
+        title = f"{suite}, {checkpoint}" if several else suite
+        name = f"{suite}_{checkpoint}" if several else suite
         groups.append(Group(title, name, group, [one for one in speeds.values() if belongs(one, group)]))
     return groups
+
+
+def _alike(runs: Sequence[Run]) -> list[list[Run]]:
+    """Those of one suite and one checkpoint: in the same place, or with the same weights wherever they lay."""
+    groups: list[list[Run]] = []
+    for run in runs:
+        ours = [group for group in groups if any(_same_checkpoint(run, one) for one in group)]
+        groups = [group for group in groups if group not in ours]
+        groups.append([*(one for group in ours for one in group), run])
+    order = {run: number for number, run in enumerate(runs)}
+    return sorted((sorted(group, key=order.__getitem__) for group in groups), key=lambda group: order[group[0]])
+
+
+def _same_checkpoint(one: Run, other: Run) -> bool:
+    return one.suite == other.suite and any(
+        one.conditions[name] == other.conditions[name] for name in ("checkpoint", "fingerprint")
+    )

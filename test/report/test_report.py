@@ -14,7 +14,9 @@ from report_folders import episode, write_run, write_speed
 
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.evaluation.history import Session, add_session
+from specvla_ros.evaluation.runs import read_runs
 from specvla_ros.report.films import film_path
+from specvla_ros.report.group import grouped
 from specvla_ros.report.report import write_report
 
 PLAIN_ROUNDS = (0,) * 6
@@ -118,6 +120,23 @@ def test_two_measurements_in_one_folder_are_two_tables_and_an_older_file_is_read
     assert "50 frames of tasks 0, 1, from" in html and "bootstrap over the tasks" in html
     assert "Speed-up: hold</h3>" in html and "Speed-up: linear</h3>" in html
     assert [row["speed-up"] for row in rows(page.parent / "libero_object_main.csv")[:2]] == ["1.50x", "1.20x"]
+
+
+def test_a_checkpoint_that_was_moved_is_the_same_one_and_another_is_not(tmp_path: Path) -> None:
+    write_run(tmp_path / "none_r0", [episode(rounds=PLAIN_ROUNDS)])
+    for threshold, changed in {
+        3: {"checkpoint": "/moved/model"},
+        9: {"checkpoint": "/b/model", "fingerprint": "b"},
+    }.items():
+        folder = tmp_path / f"hold_r{threshold}"
+        conditions = write_run(folder, [episode()], draft="hold", threshold=threshold).conditions()
+        (folder / "options.json").write_text(json.dumps({**conditions, **changed}))
+    first, second = grouped(read_runs(tmp_path), {})
+    assert [run.threshold_text for run in first.runs] == [
+        "0",
+        "3",
+    ] and first.name == "libero_object_libero_spatial_small"
+    assert [run.threshold_text for run in second.runs] == ["9"] and second.name == "libero_object_model"
 
 
 def test_plain_decoding_of_other_scenes_is_not_set_beside_an_evaluation(tmp_path: Path) -> None:
