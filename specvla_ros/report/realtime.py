@@ -127,12 +127,30 @@ class ThresholdSweep:
         """What its thresholds have in common."""
         return f"{self.draft}, {self.conditions}"
 
+    @property
+    def starts(self) -> set[tuple[int, int]]:
+        """Task and initial state of the episodes that all its evaluations were tried on."""
+        return set.intersection(*(set(run.outcomes) for run in self.runs))
+
+    @property
+    def solved(self) -> dict[Run, int]:
+        """How many of these."""
+        starts = self.starts
+        return {run: sum(run.outcomes[start] for start in starts) for run in self.runs}
+
+    def curve(self) -> Curve:
+        """Success rates on these starts, with their intervals, over the threshold."""
+        tried = len(self.starts)
+        ordered = sorted(self.solved.items(), key=lambda pair: pair[0].thresholds)
+        low, high = zip(*(wilson_interval(count, tried) for _, count in ordered), strict=True)
+        x = [run.thresholds[0] for run, _ in ordered]
+        return Curve(self.label, x, [count / tried for _, count in ordered], low, high)
+
     def best(self) -> str:
         """What solved most of the starts that all were tried on, how sure that is, what it cannot be told from."""
-        starts = set.intersection(*(set(run.outcomes) for run in self.runs))
+        starts, solved = self.starts, self.solved
         if not starts:
             return "Its thresholds have no start in common, so that they cannot be compared."
-        solved = {run: sum(run.outcomes[start] for start in starts) for run in self.runs}
         best = max(self.runs, key=lambda run: solved[run])
         low, high = wilson_interval(solved[best], len(starts))
         others = [run for run in self.runs if run is not best]
@@ -169,12 +187,28 @@ def threshold_sweeps(runs: Sequence[Run]) -> list[ThresholdSweep]:
 
 def threshold_panel(sweeps: Sequence[ThresholdSweep]) -> Panel:
     """Success against the threshold, a curve for each sweep; plain greedy decoding, which has none, is in the words."""
-    curves = [success_curve(one.label, [(run.thresholds[0], run) for run in one.runs]) for one in sweeps]
+    curves = [one.curve() for one in sweeps if one.starts]
     return Panel("success by threshold in real time", "threshold [bins]", curves, percent=True)
 
 
-def success_curve(label: str, points: Sequence[tuple[float, Run]]) -> Curve:
-    """Success rates with their intervals over x."""
+def threshold_caption(sweeps: Sequence[ThresholdSweep]) -> str:
+    """What its points have in common."""
+    counts = "; ".join(f"{one.label}: {len(one.starts)}" for one in sweeps if one.starts)
+    return (
+        "For each delay and hold time at which a draft was tried with several thresholds, success on the starts that "
+        f"all these share ({counts}). Bands and bars: 95 % intervals."
+    )
+
+
+def success_curve(label: str, points: Sequence[tuple[float, Run]], plain: Run | None = None) -> Curve:
+    """Success rates with their intervals over x.
+
+    Args:
+        plain: stands beside each point on its own starts, where some points have fewer than it has.
+    """
     ordered = sorted(points, key=lambda point: point[0])
     low, high = zip(*(run.total.interval for _, run in ordered), strict=True)
-    return Curve(label, [x for x, _ in ordered], [run.success for _, run in ordered], low, high)
+    paired = [pairing for _, run in ordered if plain and (pairing := run.paired_with(plain))]
+    fewer = plain is not None and any(one.episodes < plain.total.episodes for one in paired)
+    beside = [one.solved / one.episodes for one in paired] if fewer and len(paired) == len(ordered) else ()
+    return Curve(label, [x for x, _ in ordered], [run.success for _, run in ordered], low, high, beside)

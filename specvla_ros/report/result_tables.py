@@ -151,7 +151,7 @@ def case_table(study: CaseStudy) -> Table:
         )
     ]
     return Table(
-        "case_study", ("dimension", "from", "token", "target's answer", "off by", "admitted"), rows, text_columns=2
+        "case_study", ("dimension", "from", "token", "target's answer", "off by", "allowed"), rows, text_columns=2
     )
 
 

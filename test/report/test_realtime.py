@@ -7,7 +7,13 @@ from report_folders import episode, write_run
 
 from specvla_ros.evaluation.rollout import EpisodeResult
 from specvla_ros.evaluation.runs import read_runs
-from specvla_ros.report.realtime import latency_panel, realtime_table, threshold_panel, threshold_sweeps
+from specvla_ros.report.realtime import (
+    latency_panel,
+    realtime_table,
+    threshold_caption,
+    threshold_panel,
+    threshold_sweeps,
+)
 from specvla_ros.report.result_tables import paired_cells
 from specvla_ros.report.table import ABSENT
 
@@ -57,6 +63,9 @@ def test_the_best_threshold_is_that_of_the_starts_that_all_were_tried_on(tmp_pat
     (sweep,) = threshold_sweeps(read_runs(tmp_path))
     assert sweep.best().startswith("Best threshold: 0, with 100.0 % of 4 starts that all thresholds share solved")
     assert sweep.best().endswith("Plain greedy decoding solved 2 of 4.")
+    (curve,) = threshold_panel([sweep]).curves
+    assert (curve.x, curve.y) == ([0, 3], [1.0, 0.75]), "what is drawn is what is said"
+    assert "share (hold, the decoder's own, holds 200 ms: 4)" in threshold_caption([sweep])
 
 
 def test_thresholds_without_a_common_start_are_not_compared(tmp_path: Path) -> None:
@@ -64,7 +73,7 @@ def test_thresholds_without_a_common_start_are_not_compared(tmp_path: Path) -> N
         run = {"draft": "hold", "threshold": threshold, "latency": "measured"}
         write_run(tmp_path / f"{threshold}", [episode(threshold)], **run)
     (sweep,) = threshold_sweeps(read_runs(tmp_path))
-    assert "no start in common" in sweep.best()
+    assert "no start in common" in sweep.best() and not threshold_panel([sweep]).curves
 
 
 def test_one_threshold_alone_is_not_the_best(tmp_path: Path) -> None:

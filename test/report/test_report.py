@@ -220,6 +220,14 @@ def test_an_emulated_delay_is_called_so_with_the_benchmark_that_it_is_from(tmp_p
     assert "60 ms + 25 ms a round: bench.json, row x." in html
 
 
+def test_the_page_says_which_model_it_is_about(tmp_path: Path) -> None:
+    folder = tmp_path / "hold_r0"
+    conditions = write_run(folder, [episode()], draft="hold").conditions()
+    assert "not OpenVLA-7B" in write_report(tmp_path, tmp_path / "report").read_text()
+    (folder / "options.json").write_text(json.dumps({**conditions, "checkpoint": "/models/openvla-7b"}))
+    assert "not OpenVLA-7B" not in write_report(tmp_path, tmp_path / "report").read_text()
+
+
 def test_words_of_others_cannot_become_html(tmp_path: Path) -> None:
     write_run(tmp_path, [episode(rounds=PLAIN_ROUNDS, language="put <b>bold</b> | on it")])
     page = write_report(tmp_path, tmp_path / "report")
