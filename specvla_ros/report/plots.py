@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from specvla_ros.report.numbers import ABSENT
 from specvla_ros.report.palette import BLUE, INK, MUTED, SERIES
-from specvla_ros.report.table import ABSENT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -24,7 +24,7 @@ from specvla_ros.report.films import Film, make_films
 from specvla_ros.report.group import Group, grouped
 from specvla_ros.report.machines import machine_table, untold
 from specvla_ros.report.missing import missing
-from specvla_ros.report.page import Section, code, document, heading, paragraph
+from specvla_ros.report.page import Section, code, document, paragraph
 from specvla_ros.report.repetition import unvarying_dimensions
 from specvla_ros.report.result_tables import case_table
 from specvla_ros.report.sheet import Sheet
@@ -55,7 +55,8 @@ def write_report(folder: Path, output: Path) -> Path:
     groups = grouped(runs, speeds)
     output.mkdir(parents=True, exist_ok=True)
     sheet, films = Sheet(), make_films(runs, output)
-    sections = [
+    sections = [Section("Words", [*map(paragraph, WORDS)])]
+    sections += [
         Section(f"{group.title}: {title}", parts)
         for group in groups
         for title, make in SECTIONS.items()
@@ -138,7 +139,7 @@ def _introduction(groups: Sequence[Group]) -> str:
                 f"{len(unvarying)} of the seven tokens hardly ever change from one action to the next: "
                 f"{', '.join(unvarying)}. There hold, which proposes the action before, is accepted almost always."
             )
-    return "".join([*map(paragraph, lines), heading("Words"), *map(paragraph, WORDS)])
+    return "".join(map(paragraph, lines))
 
 
 def _case_study(study: CaseStudy, sheet: Sheet) -> list[str]:

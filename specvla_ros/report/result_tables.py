@@ -8,9 +8,10 @@ from specvla_ros.evaluation.runs import CONDITIONS, Run
 from specvla_ros.evaluation.tables import success_cells, summarise
 from specvla_ros.policy import ACTION_DIMENSIONS, ACTION_LENGTH
 from specvla_ros.report.case_study import CaseStudy
+from specvla_ros.report.numbers import ABSENT
 from specvla_ros.report.published import AUTOREGRESSIVE, PublishedRow
 from specvla_ros.report.speed import SpeedUp
-from specvla_ros.report.table import ABSENT, Table
+from specvla_ros.report.table import Table
 
 PHASES = ("prepare", "vision", "prefill", "draft", "verify", "total")
 

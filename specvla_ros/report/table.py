@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-ABSENT = "–"
-"""In a cell whose figure nobody measured."""
+from specvla_ros.report.numbers import as_numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +45,16 @@ class Table:
         return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |\n" for line in lines)
 
     def csv(self) -> str:
-        """Comma-separated, the headings first; an absent figure is an empty cell."""
+        """Comma-separated, the headings first, numbers bare; an absent figure is an empty cell."""
+        columns = [
+            column
+            for heading, *cells in zip(self.headings, *self.rows, strict=True)
+            for column in as_numbers(heading, cells)
+        ]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self.headings)
-        writer.writerows(["" if cell == ABSENT else cell for cell in row] for row in self.rows)
+        writer.writerow([heading for heading, _ in columns])
+        writer.writerows(zip(*(cells for _, cells in columns), strict=True))
         return text.getvalue()
 
     def _html_rows(self, rows: Sequence[Sequence[str]]) -> str:

@@ -7,6 +7,7 @@ from report_folders import episode, write_run
 
 from specvla_ros.evaluation.rollout import EpisodeResult
 from specvla_ros.evaluation.runs import read_runs
+from specvla_ros.report.numbers import ABSENT
 from specvla_ros.report.realtime import (
     latency_panel,
     realtime_table,
@@ -15,7 +16,6 @@ from specvla_ros.report.realtime import (
     threshold_sweeps,
 )
 from specvla_ros.report.result_tables import paired_cells
-from specvla_ros.report.table import ABSENT
 
 
 def outcomes(solved: int, tried: int) -> list[EpisodeResult]:
