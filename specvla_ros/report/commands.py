@@ -19,9 +19,9 @@ from specvla_ros.policy import PLAIN
 from specvla_ros.report.films import VIDEOS, film_path
 from specvla_ros.shipped import NAME
 
-SWEPT: dict[str, Any] = {"draft": PLAIN, "threshold": 0, "latency": LOCKSTEP, "suite": "libero_spatial"}
+SWEPT: dict[str, Any] = {"draft": PLAIN, "threshold": 0, "latency": LOCKSTEP, "suite": "libero_spatial", "seed": 0}
 """What one command takes several of, in the order of `combinations`, and what stands for all of them."""
-AS_GIVEN = {"device": "cpu", "dtype": "float32", "weights": "full", "seed": 0}
+AS_GIVEN = {"device": "cpu", "dtype": "float32", "weights": "full"}
 """Other conditions, and what they are on a CPU when they are not given."""
 TASKS = {"libero_90": 90}
 """Tasks of a suite, where there are not ten."""
@@ -125,6 +125,8 @@ def _words(options: EvaluationOptions, runs: Sequence[Run]) -> list[str]:
     if swept["latency"] != [LOCKSTEP]:
         words += [word for latency in swept["latency"] for word in ("--latency", latency)]
         words += ["--hold-time", f"{options.hold_time:g}"]
+    if swept["seed"] != [0]:
+        words += [word for seed in swept["seed"] for word in ("--seed", str(seed))]
     words.append("--fast-rendering" if options.fast_rendering else "--no-fast-rendering")
     words += [word for name in AS_GIVEN for word in _changed(options, name)]
     if options.max_steps:

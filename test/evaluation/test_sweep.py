@@ -113,6 +113,20 @@ def test_several_suites_have_folders_of_their_own(tmp_path: Path) -> None:
     assert [row["suite"] for row in figures["conditions"]] == ["libero_object"] * 2 + ["libero_goal"] * 2
 
 
+def test_several_seeds_are_compared_each_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    sweep = combinations(options(tmp_path), ["hold"], [3], ["lockstep", "fixed:100"], seeds=[0, 7])
+    assert [(one.seed, one.output.name) for one in sweep] == [
+        (0, "hold_r3"),
+        (0, "hold_r3_fixed-100"),
+        (7, "hold_r3_seed-7"),
+        (7, "hold_r3_fixed-100_seed-7"),
+    ]
+    figures, _ = run(sweep, tmp_path)
+    assert [row["seed"] for row in figures["conditions"]] == [0, 0, 7, 7]
+    (alone,) = combinations(options(tmp_path), ["hold"], [3], ["lockstep"], seeds=[7])
+    assert (alone.seed, alone.output) == (7, tmp_path)
+
+
 def test_a_later_sweep_in_the_same_folder_is_written_beside_the_earlier(tmp_path: Path) -> None:
     run(combinations(options(tmp_path), ["hold"], [0, 3], ["lockstep"]), tmp_path)
     figures, screen = run(combinations(options(tmp_path), ["hold"], [3, 9], ["lockstep"]), tmp_path)

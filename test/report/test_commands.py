@@ -108,6 +108,14 @@ def test_a_sweep_over_suites_is_one_command_and_so_is_their_speed(
     check(tmp_path, [line], monkeypatch)
 
 
+def test_several_seeds_are_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed, folder in {0: "hold_r0", 7: "hold_r0_seed-7"}.items():
+        write_run(tmp_path / folder, [episode()], draft="hold", seed=seed)
+    (line,) = commands(tmp_path, read_runs(tmp_path), {})
+    assert "--seed 0 --seed 7" in line
+    check(tmp_path, [line], monkeypatch)
+
+
 def test_what_was_no_sweep_is_a_command_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_run(tmp_path / "first", [episode(3)], draft="hold", threshold=2, max_steps=50)
     write_run(tmp_path / "second", [episode(3)], draft="hold", threshold=(1, 2, 3, 4, 5, 6, 0), max_steps=50)
