@@ -1,4 +1,4 @@
-"""The evaluations of one checkpoint on one suite."""
+"""The evaluations of one checkpoint on one suite with one seed."""
 
 from __future__ import annotations
 
@@ -54,31 +54,32 @@ class Group:
 
 
 def grouped(runs: Sequence[Run], speeds: Mapping[Path, dict[str, Any]]) -> list[Group]:
-    """In the order of the runs; the checkpoint is named where a suite was tried with several."""
+    """In the order of the runs; checkpoint and seed are named where a suite was tried with several."""
     alike = _alike(runs)
-    suites = [group[0].suite for group in alike]
     groups = []
     for group in alike:
-        suite, checkpoint = group[0].suite, group[0].checkpoint
-        several = suites.count(suite) > 1
-        title = f"{suite}, {checkpoint}" if several else suite
-        name = f"{suite}_{checkpoint}" if several else suite
-        groups.append(Group(title, name, group, [one for one in speeds.values() if belongs(one, group)]))
+        beside = [one[0] for one in alike if one[0].suite == group[0].suite]
+        words = [group[0].suite]
+        if len({one.checkpoint for one in beside}) > 1:
+            words.append(group[0].checkpoint)
+        if len({one.conditions["seed"] for one in beside}) > 1:
+            words.append(f"seed {group[0].conditions['seed']}")
+        name = "_".join(words).replace(" ", "-")
+        groups.append(Group(", ".join(words), name, group, [one for one in speeds.values() if belongs(one, group)]))
     return groups
 
 
 def _alike(runs: Sequence[Run]) -> list[list[Run]]:
-    """Those of one suite and one checkpoint: in the same place, or with the same weights wherever they lay."""
+    """Those of one suite, one seed and one checkpoint: in the same place, or of the same weights wherever they lay."""
     groups: list[list[Run]] = []
     for run in runs:
-        ours = [group for group in groups if any(_same_checkpoint(run, one) for one in group)]
+        ours = [group for group in groups if any(_belong_together(run, one) for one in group)]
         groups = [group for group in groups if group not in ours]
         groups.append([*(one for group in ours for one in group), run])
     order = {run: number for number, run in enumerate(runs)}
     return sorted((sorted(group, key=order.__getitem__) for group in groups), key=lambda group: order[group[0]])
 
 
-def _same_checkpoint(one: Run, other: Run) -> bool:
-    return one.suite == other.suite and any(
-        one.conditions[name] == other.conditions[name] for name in ("checkpoint", "fingerprint")
-    )
+def _belong_together(one: Run, other: Run) -> bool:
+    same = {name for name, value in one.conditions.items() if other.conditions.get(name) == value}
+    return {"suite", "seed"} <= same and bool({"checkpoint", "fingerprint"} & same)

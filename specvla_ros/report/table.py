@@ -10,6 +10,9 @@ from html import escape
 
 from specvla_ros.report.numbers import as_numbers
 
+SHORT = 12
+"""Rows of a table that stays on one page when it is printed; the head of a longer one is on each of its pages."""
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -36,7 +39,8 @@ class Table:
         if self.foreign:
             body += f'<tbody class="foreign">{self._html_rows(self.rows[own:])}</tbody>'
         head = self._html_row(self.headings, "th")
-        return f'<div class="scroll"><table><thead>{head}</thead>{body}</table></div>'
+        kind = "scroll short" if len(self.rows) <= SHORT else "scroll"
+        return f'<div class="{kind}"><table><thead>{head}</thead>{body}</table></div>'
 
     def markdown(self) -> str:
         """A GitHub table."""
@@ -61,5 +65,9 @@ class Table:
         return "".join(self._html_row(row, "td") for row in rows)
 
     def _html_row(self, cells: Sequence[str], tag: str) -> str:
-        kinds = [' class="text"' if index < self.text_columns else "" for index in range(len(cells))]
-        return f"<tr>{''.join(f'<{tag}{k}>{escape(c)}</{tag}>' for c, k in zip(cells, kinds, strict=True))}</tr>"
+        return f"<tr>{''.join(self._html_cell(index, cell, tag) for index, cell in enumerate(cells))}</tr>"
+
+    def _html_cell(self, index: int, cell: str, tag: str) -> str:
+        # A threshold of seven numbers is one word, and is not broken.
+        kind = "" if index >= self.text_columns else ' class="text"' if " " in cell else ' class="text word"'
+        return f"<{tag}{kind}>{escape(cell)}</{tag}>"

@@ -121,7 +121,8 @@ def test_several_seeds_are_compared_each_in_a_folder_of_its_own(tmp_path: Path) 
         (7, "hold_r3_seed-7"),
         (7, "hold_r3_fixed-100_seed-7"),
     ]
-    figures, _ = run(sweep, tmp_path)
+    figures, screen = run(sweep, tmp_path)
+    assert "seed" in screen and (tmp_path / "summary.md").read_text().startswith("| seed | draft |")
     assert [row["seed"] for row in figures["conditions"]] == [0, 0, 7, 7]
     (alone,) = combinations(options(tmp_path), ["hold"], [3], ["lockstep"], seeds=[7])
     assert (alone.seed, alone.output) == (7, tmp_path)

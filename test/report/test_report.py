@@ -142,6 +142,18 @@ def test_a_checkpoint_that_was_moved_is_the_same_one_and_another_is_not(tmp_path
     assert [run.threshold_text for run in second.runs] == ["9"] and second.name == "libero_object_model"
 
 
+def test_seeds_are_not_mixed(tmp_path: Path) -> None:
+    for seed in (0, 7):
+        write_run(tmp_path / f"none_r0_seed-{seed}", [episode(rounds=PLAIN_ROUNDS)], seed=seed)
+        write_run(tmp_path / f"hold_r9_seed-{seed}", [episode()], draft="hold", threshold=9, seed=seed)
+    groups = grouped(read_runs(tmp_path), {})
+    assert [(one.title, one.name) for one in groups] == [
+        ("libero_object, seed 0", "libero_object_seed-0"),
+        ("libero_object, seed 7", "libero_object_seed-7"),
+    ]
+    assert [[run.conditions["seed"] for run in one.runs] for one in groups] == [[0, 0], [7, 7]]
+
+
 def test_plain_decoding_of_other_scenes_is_not_set_beside_an_evaluation(tmp_path: Path) -> None:
     write_run(tmp_path / "none_r0", [episode(rounds=PLAIN_ROUNDS)])
     write_run(tmp_path / "hold_r0", [episode()], draft="hold", max_steps=50)
