@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Sequence
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,8 @@ from specvla_ros.report.commands import commands
 from specvla_ros.report.films import film_path
 from specvla_ros.report.group import grouped
 from specvla_ros.report.missing import missing
+
+ROOT = Path(__file__).parents[2]
 
 
 def run(lines: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> dict[Path, EvaluationOptions]:
@@ -106,6 +112,30 @@ def test_a_sweep_over_suites_is_one_command_and_so_is_their_speed(
     (line,) = commands(tmp_path, read_runs(tmp_path), speeds)
     assert "--suite libero_goal --suite libero_object" in line and "--speed 50" in line
     check(tmp_path, [line], monkeypatch)
+
+
+def test_the_script_makes_every_evaluation_of_the_committed_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = unescape((ROOT / "docs" / "report" / "index.html").read_text())
+    shown = run(
+        re.findall(r"^(?:<pre>.*<pre>)?(specvla eval [^&<\n]*/report(?:/\S+)?)$", page, re.MULTILINE), monkeypatch
+    )
+    assert len(shown) > 20
+    for name in ("scripts", ".venv/bin", *(f"runs/report/{folder.name}" for folder in shown)):
+        (tmp_path / name).mkdir(parents=True)
+    script = tmp_path / "scripts" / "report"
+    shutil.copy(ROOT / "scripts" / "report", script)
+    stand_in = tmp_path / ".venv" / "bin" / "specvla"
+    stand_in.write_text('#!/bin/sh\necho "specvla $*" >> calls\nfor last; do :; done\nmkdir -p "$last/videos"\n')
+    stand_in.chmod(0o755)
+    subprocess.run([script], check=True, timeout=60)
+    *calls, last = (tmp_path / "calls").read_text().splitlines()
+    assert last == "specvla report runs/report --case-study eagle_r9 --output docs/report"
+    made = run(calls, monkeypatch)
+    assert set(shown) <= set(made)
+    for folder, options in shown.items():
+        assert made[folder].conditions() == options.conditions() and made[folder].trials >= options.trials
 
 
 def test_several_seeds_are_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
