@@ -22,7 +22,7 @@ from specvla_ros.policy import PLAIN, Policy
 from specvla_ros.sim.libero import Task
 
 SPEED_FILES = "speed*.json"
-"""Of all measurements in a folder; the first version of this package wrote `speed.json`."""
+"""Of all measurements in a folder; an earlier version of this package wrote `speed.json`."""
 
 
 def run_speeds(sweep: Sequence[EvaluationOptions], frames: int, output: Path, rig: Rig) -> dict[Path, dict[str, Any]]:

@@ -33,4 +33,5 @@ def as_numbers(heading: str, cells: Sequence[str]) -> list[tuple[str, list[str]]
             return [
                 (name, [one[index] if one else "" for one in found]) for index, name in enumerate(headings, start=1)
             ]
-    return [(heading, ["" if cell == ABSENT else cell for cell in cells])]
+    names = [heading] if present else heading.split(SEPARATOR)
+    return [(name, ["" if cell == ABSENT else cell for cell in cells]) for name in names]

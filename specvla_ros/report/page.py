@@ -24,7 +24,7 @@ nav ul { list-style: none; display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; pa
 a { color: var(--blue) }
 .scroll { overflow-x: auto; margin: .8rem 0 }
 table { border-collapse: collapse; font-size: .83rem; font-variant-numeric: tabular-nums; line-height: 1.35 }
-th, td { text-align: right; padding: .38rem .4rem; border-bottom: 1px solid var(--rule); vertical-align: top }
+th, td { text-align: right; padding: .38rem .36rem; border-bottom: 1px solid var(--rule); vertical-align: top }
 th { color: var(--muted); font-weight: 600; vertical-align: bottom }
 td:first-child, th:first-child { padding-left: 0 }
 .text { text-align: left }

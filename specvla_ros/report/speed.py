@@ -50,7 +50,7 @@ def read_speeds(folder: Path) -> dict[Path, dict[str, Any]]:
 
 
 def _current(speed: Mapping[str, Any]) -> dict[str, Any]:
-    """What the first version of this package wrote too: of one task, with the target's fingerprint alone."""
+    """What an earlier version of this package wrote too: of one task, with the target's fingerprint alone."""
     rows = [{"fingerprint": speed["fingerprint"], **row} for row in speed["rows"]]
     return {**speed, "rows": rows, "tasks": speed["tasks"] if "tasks" in speed else [speed["task"]]}
 

@@ -28,6 +28,7 @@ from specvla_ros.report.table import Table
         ("off by", ["+7", "-2", "0"], {"off by": ["+7", "-2", "0"]}),
         ("instruction", ["open the 1/2 full drawer"], {"instruction": ["open the 1/2 full drawer"]}),
         ("steps", [ABSENT, ABSENT], {"steps": ["", ""]}),
+        ("lost / won", [ABSENT], {"lost": [""], "won": [""]}),
     ],
 )
 def test_a_column_of_figures_becomes_columns_of_numbers(
