@@ -27,6 +27,9 @@ lint: $(STAMP)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+report: $(STAMP)
+	scripts/report
+
 venv: $(STAMP)
 
 $(STAMP): $(SOURCES)

@@ -154,7 +154,15 @@ def evaluate(
     device: Device = "auto",
     dtype: Dtype = "auto",
     weights: Weights = "full",
-    seed: Annotated[int, typer.Option(min=0, help="Of what an initial state does not hold; the same each time.")] = 0,
+    seed: Annotated[
+        Optional[list[int]],  # noqa: UP045
+        typer.Option(
+            min=0,
+            help="Of what an initial state does not hold, the same for every episode; 0 by default, several are "
+            "compared.",
+            show_default=False,
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes, each with a scene; 0: one for each core.")] = 0,
     one_policy: Annotated[
         Optional[bool],  # noqa: UP045
@@ -172,7 +180,8 @@ def evaluate(
         int,
         typer.Option(
             min=0,
-            help="Then time so many frames against plain greedy decoding, in turn, into speed.json; 0 times none.",
+            help="Then time so many frames against plain greedy decoding, in turn, into speed_SUITE_DRAFTS.json; 0 "
+            "times none.",
         ),
     ] = 0,
     ros: Annotated[bool, typer.Option(help="Through the policy node and the LIBERO bridge.")] = False,
@@ -180,7 +189,8 @@ def evaluate(
 ) -> None:
     """Success rate, steps and tokens per forward on a LIBERO suite, by OpenVLA's protocol.
 
-    With several suites, drafts, thresholds or latencies every combination is evaluated, each in a folder of its own.
+    With several suites, drafts, thresholds, latencies or seeds every combination is evaluated, each in a folder of its
+    own.
     """
     from specvla_ros.evaluation.command import run_command
     from specvla_ros.evaluation.latency import LOCKSTEP, model_from_benchmark
@@ -202,7 +212,6 @@ def evaluate(
         device=device,
         dtype=dtype,
         weights=weights,
-        seed=seed,
         workers=workers or os.cpu_count() or 1,
         one_policy=select_device(device).type == "cuda" if one_policy is None else one_policy,
         videos=videos,
@@ -212,7 +221,7 @@ def evaluate(
     sources = dict(model_from_benchmark(text) for text in latency or [LOCKSTEP])
     sweep = [
         replace(one, latency_source=sources[one.latency])
-        for one in combinations(options, draft or ["none"], thresholds, list(sources), suites)
+        for one in combinations(options, draft or ["none"], thresholds, list(sources), suites, seed or [0])
     ]
     console = Console(stderr=json_file is not None and str(json_file) == "-")
     write_json(run_command(sweep, speed, output, console), json_file)

@@ -30,12 +30,11 @@ def write_run(
 
 
 def write_speed(folder: Path, run: EvaluationOptions, speed_ups: dict[tuple[str, int], float], **changed: Any) -> None:
-    """speed.json with rows by draft and threshold."""
+    """A measurement with rows by draft and threshold, by the drafts' names."""
     conditions = run.conditions()
     report = {
         **{name: conditions[name] for name in ("suite", "checkpoint", "fingerprint", "fast_rendering", "image_size")},
-        "task": 0,
-        "language": "do task 0",
+        "tasks": [0, 1],
         "frames": 50,
         "device": "a made-up processor",
         "rows": [
@@ -47,12 +46,14 @@ def write_speed(folder: Path, run: EvaluationOptions, speed_ups: dict[tuple[str,
                 "p95_ms": 13.0,
                 "speed_up": ratio,
                 "interval": [ratio - 0.1, ratio + 0.1],
+                "fingerprint": changed.get("fingerprint", conditions["fingerprint"]),
             }
             for (draft, threshold), ratio in speed_ups.items()
         ],
         **changed,
     }
-    (folder / "speed.json").write_text(json.dumps(report))
+    drafts = dict.fromkeys(Path(draft).name for draft, _ in speed_ups if draft != "none")
+    (folder / f"speed_{run.suite}_{'-'.join(drafts)}.json").write_text(json.dumps(report))
 
 
 def episode(

@@ -8,7 +8,8 @@ import rich.table
 
 from specvla_ros.bench.entrants import MEASURED
 from specvla_ros.bench.results import PHASES, TOTAL, Figures, Milliseconds, Row
-from specvla_ros.report.table import ABSENT, Table
+from specvla_ros.report.numbers import ABSENT
+from specvla_ros.report.table import Table
 
 COST = (
     "row",

@@ -17,7 +17,7 @@ from specvla_ros.evaluation.comparison import (
 )
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import Rig
-from specvla_ros.evaluation.speed_run import SPEED, run_speed, speed_table
+from specvla_ros.evaluation.speed_run import run_speeds, speed_table
 from specvla_ros.evaluation.sweep import run_sweep
 from specvla_ros.evaluation.tables import summary_dict, terminal_table
 
@@ -30,7 +30,8 @@ def run_command(
     What is written of a sweep has the rows of earlier sweeps in the same folder too.
 
     Returns:
-        `tasks` and `total` of a single evaluation, `conditions` of several; `speed` where it was measured.
+        `tasks` and `total` of a single evaluation, `conditions` of several; `speed`, a list by suite, where it was
+        measured.
     """
     figures: dict[str, Any] = {}
     rows: list[ConditionRow] = []
@@ -47,7 +48,9 @@ def run_command(
         console.print(comparison_table(rows))
     console.print(f"episodes, summary.json and summary.md: {output}", highlight=False, soft_wrap=True)
     if speed_frames:
-        figures["speed"] = run_speed(sweep, speed_frames, output, rig)
-        console.print(speed_table(figures["speed"]))
-        console.print(f"speed-up: {output / SPEED}", highlight=False, soft_wrap=True)
+        speeds = run_speeds(sweep, speed_frames, output, rig or Rig())
+        figures["speed"] = list(speeds.values())
+        for path, report in speeds.items():
+            console.print(speed_table(report))
+            console.print(f"speed-up: {path}", highlight=False, soft_wrap=True)
     return figures

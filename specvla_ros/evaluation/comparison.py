@@ -15,7 +15,9 @@ from specvla_ros.evaluation.runs import find_runs
 from specvla_ros.evaluation.tables import Summary, markdown, success_cells, write_tables
 from specvla_ros.evaluation.threshold import threshold_text
 
-WORDS = ("draft", "latency")
+WORDS = ("suite", "draft", "latency")
+EXTRA = ("suite", "seed")
+"""Shown where a table has several."""
 HEADINGS = (
     "draft",
     "threshold",
@@ -50,9 +52,11 @@ class ConditionRow:
         }
 
     def cells(self) -> list[str]:
-        """For people, by HEADINGS."""
+        """For people, by EXTRA and HEADINGS."""
         options, total = self.options, self.total
         return [
+            options.suite,
+            str(options.seed),
             options.draft,
             threshold_text(options.threshold),
             options.latency,
@@ -71,14 +75,14 @@ class ConditionRow:
 def comparison_table(rows: Sequence[ConditionRow]) -> Table:
     """For the screen, which is narrow: the figures that decide."""
     table = Table()
-    for heading in ON_SCREEN:
+    headings = [*_several(rows), *ON_SCREEN]
+    for heading in headings:
         # No heading is broken within a word.
         least = max(map(len, heading.split()))
         justify: JustifyMethod = "left" if heading in WORDS else "right"
         table.add_column(heading, justify=justify, overflow="fold", min_width=least)
-    for row in rows:
-        cells = dict(zip(HEADINGS, row.cells(), strict=True))
-        table.add_row(*(cells[heading] for heading in ON_SCREEN))
+    for cells in _chosen(rows, headings):
+        table.add_row(*cells)
     return table
 
 
@@ -99,4 +103,16 @@ def earlier_rows(folder: Path, sweep: Sequence[EvaluationOptions]) -> list[Condi
 
 def write_comparison(rows: Sequence[ConditionRow], folder: Path) -> None:
     """summary.json and summary.md of a folder's evaluations."""
-    write_tables(comparison_dict(rows), markdown(HEADINGS, WORDS, [row.cells() for row in rows]), folder)
+    headings = [*_several(rows), *HEADINGS]
+    write_tables(comparison_dict(rows), markdown(headings, WORDS, _chosen(rows, headings)), folder)
+
+
+def _several(rows: Sequence[ConditionRow]) -> list[str]:
+    """Those of EXTRA that the rows differ in."""
+    return [name for name in EXTRA if len({getattr(row.options, name) for row in rows}) > 1]
+
+
+def _chosen(rows: Sequence[ConditionRow], headings: Sequence[str]) -> list[list[str]]:
+    """The cells under these headings."""
+    named = [dict(zip((*EXTRA, *HEADINGS), row.cells(), strict=True)) for row in rows]
+    return [[cells[heading] for heading in headings] for cells in named]

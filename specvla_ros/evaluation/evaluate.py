@@ -32,7 +32,7 @@ def evaluate(options: EvaluationOptions, console: Console, rig: Rig | None = Non
         SimulationError: LIBERO is not installed, cannot render, or a process died.
     """
     rig = rig or Rig()
-    tasks = _chosen(rig.tasks(options), options)
+    tasks = chosen_tasks(rig.tasks(options), options)
     wanted = [Job(task.index, episode) for task in tasks for episode in range(options.trials)]
     with EpisodeFile(options.output, options.conditions()) as file:
         finished = {Job(result.task, result.episode): result for result in file.results}
@@ -65,7 +65,12 @@ def _play(
     return play_through_nodes(options, tasks, jobs)
 
 
-def _chosen(tasks: list[Task], options: EvaluationOptions) -> list[Task]:
+def chosen_tasks(tasks: list[Task], options: EvaluationOptions) -> list[Task]:
+    """Those of the suite that the options ask for.
+
+    Raises:
+        ConfigurationError: no such task or initial state.
+    """
     absent = [index for index in options.tasks if not 0 <= index < len(tasks)]
     if absent:
         raise ConfigurationError(f"task {absent[0]} does not exist; {options.suite} has tasks 0 to {len(tasks) - 1}")

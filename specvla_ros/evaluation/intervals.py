@@ -1,4 +1,4 @@
-"""How sure a success rate is."""
+"""How sure a success rate is, and the difference between two."""
 
 from __future__ import annotations
 
@@ -20,3 +20,15 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     half = Z_95 * math.sqrt(rate * (1 - rate) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
     # At 0 of n and n of n an end is the rate itself; rounding must not put the rate outside.
     return min(rate, max(0.0, centre - half)), max(rate, min(1.0, centre + half))
+
+
+def mcnemar(lost: int, won: int) -> float:
+    """Two-sided p of the exact McNemar test (Psychometrika 12, 1947): were two conditions alike, each pair in which
+    only one of them succeeded would fall to either side with probability 1/2.
+
+    Args:
+        lost: pairs in which only the one succeeded; `won` in which only the other did.
+    """
+    pairs = lost + won
+    tail = sum(math.comb(pairs, count) for count in range(min(lost, won) + 1))
+    return min(1.0, 2 * tail / 2**pairs)

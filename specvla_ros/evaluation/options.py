@@ -96,6 +96,7 @@ class EvaluationOptions:
             "threshold": self.threshold if isinstance(self.threshold, int) else list(self.threshold),
             "mode": "realtime" if self.realtime else LOCKSTEP,
             "latency": self.latency,
+            "seed": self.seed,
         }
 
     def conditions(self) -> dict[str, Any]:
@@ -120,7 +121,6 @@ class EvaluationOptions:
             "max_steps": self.max_steps,
             "fast_rendering": self.fast_rendering,
             "image_size": self.image_size,
-            "seed": self.seed,
             "ros": self.ros,
             "fingerprint": weights_mark([directory, *drafts]),
         }

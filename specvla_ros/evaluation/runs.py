@@ -15,6 +15,7 @@ from specvla_ros.evaluation.episode_file import EPISODES, OPTIONS, read_results
 from specvla_ros.evaluation.history import Session, read_sessions
 from specvla_ros.evaluation.latency import LOCKSTEP, parse_latency
 from specvla_ros.evaluation.options import EvaluationOptions
+from specvla_ros.evaluation.pairing import Pairing
 from specvla_ros.evaluation.rollout import EpisodeResult
 from specvla_ros.evaluation.tables import TOTAL, Summary
 from specvla_ros.evaluation.threshold import threshold_text
@@ -113,14 +114,14 @@ class Run:
         """Whether the scene moved on while the policy thought."""
         return self.latency != LOCKSTEP
 
-    def on_the_starts_of(self, other: Run) -> tuple[int, int] | None:
-        """How many of the other evaluation's episodes this one solved, and of how many; None where it lacks some, or
-        where its scenes were others.
+    def paired_with(self, other: Run) -> Pairing | None:
+        """Beside another evaluation that played all of this one's episodes; None where it lacks some, or where its
+        scenes were others.
         """
-        starts = other.outcomes.keys()
-        if any(self.conditions[name] != other.conditions[name] for name in SCENE):
+        starts = self.outcomes.keys()
+        if starts - other.outcomes.keys() or any(self.conditions[name] != other.conditions[name] for name in SCENE):
             return None
-        return (sum(self.outcomes[start] for start in starts), len(starts)) if self.outcomes.keys() >= starts else None
+        return Pairing.of(self.outcomes, other.outcomes, starts)
 
     @property
     def checkpoint(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Sequence
 from contextlib import closing
@@ -11,52 +12,82 @@ from typing import Any
 
 from rich.table import Table
 
+from specvla_ros.evaluation.evaluate import chosen_tasks
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import Rig
-from specvla_ros.evaluation.speedup import measure_speed, record_frames
+from specvla_ros.evaluation.speedup import Clip, measure_clips, record_frames
+from specvla_ros.evaluation.sweep import plain_name
 from specvla_ros.evaluation.threshold import threshold_text
-from specvla_ros.policy import PLAIN
+from specvla_ros.policy import PLAIN, Policy
+from specvla_ros.sim.libero import Task
 
-SPEED = "speed.json"
+SPEED_FILES = "speed*.json"
+"""Of all measurements in a folder; an earlier version of this package wrote `speed.json`."""
 
 
-def run_speed(sweep: Sequence[EvaluationOptions], frames: int, output: Path, rig: Rig | None = None) -> dict[str, Any]:
-    """Time every draft and threshold of the sweep on frames of its first task, and write the rows to speed.json.
+def run_speeds(sweep: Sequence[EvaluationOptions], frames: int, output: Path, rig: Rig) -> dict[Path, dict[str, Any]]:
+    """Time every draft and threshold of the sweep on each of its suites, and write a file for each suite.
 
     Args:
-        frames: at most; the episode that plain greedy decoding drives may end before.
+        frames: of a suite, at most, spread over its tasks; an episode that plain greedy decoding drives may end
+            before.
+
+    Returns:
+        What was written, by file.
 
     Raises:
         SpecVLAError: the checkpoint, a draft or the scene cannot be used.
     """
-    rig = rig or Rig()
+    output.mkdir(parents=True, exist_ok=True)
+    reports: dict[Path, dict[str, Any]] = {}
+    for suite in dict.fromkeys(one.suite for one in sweep):
+        several = [one for one in sweep if one.suite == suite]
+        path = output / speed_file(several)
+        reports[path] = _measure(several, frames, rig)
+        path.write_text(json.dumps(reports[path], indent=2) + "\n")
+    return reports
+
+
+def speed_file(sweep: Sequence[EvaluationOptions]) -> str:
+    """Name of a measurement, by suite and drafts, so that one of other drafts in the same folder stands beside it."""
+    drafts = dict.fromkeys(plain_name(one.draft) for one in sweep if one.draft != PLAIN)
+    return f"speed_{sweep[0].suite}_{'-'.join(drafts or [PLAIN])}.json"
+
+
+def _measure(sweep: Sequence[EvaluationOptions], frames: int, rig: Rig) -> dict[str, Any]:
+    """The rows of one suite, on frames of all its tasks that the sweep has."""
     plain = replace(sweep[0], draft=PLAIN, threshold=0)
     several = [plain, *{(one.draft, one.threshold): one for one in sweep if one.draft != PLAIN}.values()]
     policies = rig.load_policies(several)
-    task = rig.tasks(plain)[plain.tasks[0] if plain.tasks else 0]
-    with closing(rig.create_environment(plain, task)) as environment:
-        images = record_frames(policies[0], environment, task, frames, plain.seed)
-    speeds = measure_speed(policies, images, task.language)
+    tasks = chosen_tasks(rig.tasks(plain), plain)[:frames]
+    counts = [frames // len(tasks) + (index < frames % len(tasks)) for index in range(len(tasks))]
+    clips = [_record(rig, plain, policies[0], task, count) for task, count in zip(tasks, counts, strict=True)]
+    speeds = measure_clips(policies, clips)
     conditions = plain.conditions()
-    report = {
+    return {
         **{name: conditions[name] for name in ("suite", "checkpoint", "fingerprint", "fast_rendering", "image_size")},
-        "task": task.index,
-        "language": task.language,
-        "frames": len(images),
+        "tasks": [task.index for task in tasks],
+        "frames": sum(len(clip.images) for clip in clips),
         "device": _device(conditions["device"]),
         "rows": [
-            {"draft": one.draft, "threshold": one.conditions()["threshold"], **asdict(speed)}
+            {**{name: one.conditions()[name] for name in ("draft", "threshold", "fingerprint")}, **asdict(speed)}
             for one, speed in zip(several, speeds, strict=True)
         ],
     }
-    output.mkdir(parents=True, exist_ok=True)
-    (output / SPEED).write_text(json.dumps(report, indent=2) + "\n")
-    return report
+
+
+def _record(rig: Rig, options: EvaluationOptions, policy: Policy, task: Task, count: int) -> Clip:
+    """The beginning of a task's first episode."""
+    with closing(rig.create_environment(options, task)) as environment:
+        images = record_frames(policy, environment, task, count, options.seed)
+    del environment
+    gc.collect()  # robosuite's objects refer to each other in circles: a gigabyte would stay behind
+    return Clip(images, task.language)
 
 
 def speed_table(report: dict[str, Any]) -> Table:
     """For the screen."""
-    table = Table(title=f"{report['frames']} frames in turn, one action each, on {report['device']}")
+    table = Table(title=f"{report['suite']}: {report['frames']} frames in turn, one action each, on {report['device']}")
     for heading in ("draft", "threshold", "ms", "p95 ms", "speed-up", "95 % interval"):
         table.add_column(heading, justify="left" if heading == "draft" else "right", overflow="fold")
     for row in report["rows"]:

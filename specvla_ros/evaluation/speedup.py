@@ -25,8 +25,9 @@ class Speed:
 
     Attributes:
         speed_up: how many times as fast as the baseline: the baseline's mean time over this one's.
-        interval: 95 % of the speed-up, by bootstrap over the frames; the frames of an episode resemble each other, so
-            it says how sure the measurement is, not how much episodes differ.
+        interval: 95 % of the speed-up, by bootstrap: over the clips, or over the frames where there is one clip only.
+            The frames of an episode resemble each other, so over them it says how sure the measurement is, not how
+            much episodes differ.
     """
 
     mean_ms: float
@@ -34,6 +35,14 @@ class Speed:
     p95_ms: float
     speed_up: float
     interval: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """Images of one episode in its order, because drafts look at the last actions; at least one."""
+
+    images: Sequence[RGB]
+    instruction: str
 
 
 def record_frames(policy: Policy, environment: Environment, task: Task, count: int, seed: int = 0) -> list[RGB]:
@@ -57,21 +66,43 @@ def measure_speed(
     ahead: bool = False,
     advance: Callable[[], None] = lambda: None,
 ) -> list[Speed]:
-    """Time every policy on every image.
+    """Time every policy on every image of one episode; see `measure_clips`."""
+    return measure_clips(policies, [Clip(images, instruction)], ahead=ahead, advance=advance)
 
-    The order changes from frame to frame, so that none always comes after the same other one.
+
+def measure_clips(
+    policies: Sequence[Policy],
+    clips: Sequence[Clip],
+    *,
+    ahead: bool = False,
+    advance: Callable[[], None] = lambda: None,
+) -> list[Speed]:
+    """Time every policy on every image of every clip, all in turn on each image.
+
+    The order changes from frame to frame, so that none always comes after the same other one. Drafts know nothing of
+    the clip before.
 
     Args:
         policies: the baseline first: plain greedy decoding with the same weights, kernels and cache.
-        images: of an episode in its order, because drafts look at the last actions; at least one.
+        clips: at least one.
         ahead: the next image is there before the action is decided, as from a camera that is faster than the policy.
         advance: called after each image.
 
     Returns:
         A row for each policy, the baseline's own with a speed-up of 1.
     """
+    milliseconds = [_measure(policies, clip, ahead, advance) for clip in clips]
+    # Of one clip each frame is drawn on its own; of several a clip is drawn whole.
+    units = np.hstack(milliseconds if len(clips) == 1 else [one.sum(axis=1, keepdims=True) for one in milliseconds])
+    times = np.hstack(milliseconds)
+    return [_speed(times[index], times[0], bootstrap_ratio(units[0], units[index])) for index in range(len(policies))]
+
+
+def _measure(policies: Sequence[Policy], clip: Clip, ahead: bool, advance: Callable[[], None]) -> NDArray[np.float64]:
+    """(policies, images) milliseconds."""
+    images = clip.images
     for policy in policies:
-        policy.act(images[0], instruction)  # the first action of a policy warms up
+        policy.act(images[0], clip.instruction)  # the first action with an instruction warms up
         policy.reset()
     milliseconds = np.empty((len(policies), len(images)))
     for frame, image in enumerate(images):
@@ -80,12 +111,12 @@ def measure_speed(
             policy = policies[index]
             if ahead and isinstance(policy, LooksAhead) and frame + 1 < len(images):
                 policy.look(images[frame + 1])
-            milliseconds[index, frame] = policy.act(image, instruction).stats.milliseconds["total"]
+            milliseconds[index, frame] = policy.act(image, clip.instruction).stats.milliseconds["total"]
         advance()
-    return [_speed(times, milliseconds[0]) for times in milliseconds]
+    return milliseconds
 
 
-def _speed(times: NDArray[np.float64], baseline: NDArray[np.float64]) -> Speed:
+def _speed(times: NDArray[np.float64], baseline: NDArray[np.float64], interval: tuple[float, float]) -> Speed:
     """One policy's row from (n,) milliseconds of the same n frames as the baseline's."""
     median, p95 = np.percentile(times, [50, 95])
     return Speed(
@@ -93,7 +124,7 @@ def _speed(times: NDArray[np.float64], baseline: NDArray[np.float64]) -> Speed:
         median_ms=float(median),
         p95_ms=float(p95),
         speed_up=float(baseline.mean() / times.mean()),
-        interval=bootstrap_ratio(baseline, times),
+        interval=interval,
     )
 
 

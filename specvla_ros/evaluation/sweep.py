@@ -1,4 +1,4 @@
-"""Several evaluations in one go: on every suite every draft with every threshold and every latency."""
+"""Several evaluations in one go: on every suite, with every seed, every draft at every threshold and every latency."""
 
 from __future__ import annotations
 
@@ -26,26 +26,24 @@ def combinations(
     thresholds: Sequence[int | tuple[int, ...]],
     latencies: Sequence[str],
     suites: Sequence[str] = (),
+    seeds: Sequence[int] = (),
 ) -> list[EvaluationOptions]:
     """The options of each evaluation, in folders of their own below the output; a single one keeps the folder itself.
 
     Args:
-        suites: instead of the options' own.
+        suites, seeds: instead of the options' own.
 
     Raises:
         ConfigurationError: two drafts would share a folder.
     """
-    chosen = list(
-        dict.fromkeys(
-            (suite, draft, 0 if draft == PLAIN else threshold, latency)
-            for suite, draft, threshold, latency in itertools.product(
-                suites or (options.suite,), drafts, thresholds, latencies
-            )
-        )
+    every = itertools.product(suites or (options.suite,), seeds or (options.seed,), drafts, thresholds, latencies)
+    chosen = dict.fromkeys(
+        (suite, seed, draft, 0 if draft == PLAIN else threshold, latency)
+        for suite, seed, draft, threshold, latency in every
     )
     sweep = [
-        replace(options, suite=suite, draft=draft, threshold=threshold, latency=latency)
-        for suite, draft, threshold, latency in chosen
+        replace(options, suite=suite, seed=seed, draft=draft, threshold=threshold, latency=latency)
+        for suite, seed, draft, threshold, latency in chosen
     ]
     if len(sweep) == 1:
         return sweep
@@ -73,15 +71,17 @@ def run_sweep(
 
 
 def folder_name(options: EvaluationOptions) -> str:
-    """Draft, threshold, latency and another hold time, such as `hold_r3`, `hold_r9_model-60+25_hold-0.5`."""
-    parts = [_plain(options.draft), f"r{_plain(threshold_text(options.threshold))}"]
+    """Draft, threshold, latency, another hold time, another seed: `hold_r3`, `hold_r9_model-60+25_hold-0.5_seed-1`."""
+    parts = [plain_name(options.draft), f"r{plain_name(threshold_text(options.threshold))}"]
     if options.latency != LOCKSTEP:
-        parts.append(_plain(options.latency))
+        parts.append(plain_name(options.latency))
         if options.hold_time != HOLD_TIME:
             parts.append(f"hold-{options.hold_time:g}")
+    if options.seed:
+        parts.append(f"seed-{options.seed}")
     return "_".join(parts)
 
 
-def _plain(text: str) -> str:
-    """Without what a folder's name should not hold."""
+def plain_name(text: str) -> str:
+    """Without what the name of a folder or a file should not hold."""
     return re.sub(r"[^A-Za-z0-9.+]+", "-", text).strip("-")

@@ -33,7 +33,7 @@ def play_all(
     """
     schedule = Schedule(jobs)
     playing: dict[Connection, Job] = {}
-    with _processes(rig, options, tasks, min(options.workers, len(jobs))) as processes:
+    with _processes(rig, options, tasks, min(worker_count(options), len(jobs))) as processes:
         for connection in processes:
             job = schedule.next(None)
             assert job is not None, "there are no more workers than jobs"
@@ -48,6 +48,13 @@ def play_all(
                     playing[connection] = job
         for process in processes.values():
             process.join(STOP_SECONDS)
+
+
+def worker_count(options: EvaluationOptions) -> int:
+    """As many as wanted; one alone where the time that its commands take is measured in a policy it would share."""
+    # What a policy takes while it also answers other scenes is longer, and would delay commands in simulated time.
+    alone = options.one_policy and parse_latency(options.latency).own
+    return 1 if alone else options.workers
 
 
 @contextmanager

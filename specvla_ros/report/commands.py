@@ -19,8 +19,9 @@ from specvla_ros.policy import PLAIN
 from specvla_ros.report.films import VIDEOS, film_path
 from specvla_ros.shipped import NAME
 
-SWEPT = ("draft", "threshold", "latency")
-AS_GIVEN = {"device": "cpu", "dtype": "float32", "weights": "full", "seed": 0}
+SWEPT: dict[str, Any] = {"draft": PLAIN, "threshold": 0, "latency": LOCKSTEP, "suite": "libero_spatial", "seed": 0}
+"""What one command takes several of, in the order of `combinations`, and what stands for all of them."""
+AS_GIVEN = {"device": "cpu", "dtype": "float32", "weights": "full"}
 """Other conditions, and what they are on a CPU when they are not given."""
 TASKS = {"libero_90": 90}
 """Tasks of a suite, where there are not ten."""
@@ -31,14 +32,13 @@ def commands(folder: Path, runs: Sequence[Run], speeds: Mapping[Path, dict[str, 
     timed = dict(speeds)
     alike: dict[EvaluationOptions, list[Run]] = {}
     for run in runs:
-        common = replace(run.options, draft="none", threshold=0, latency=LOCKSTEP, output=folder)
-        alike.setdefault(common, []).append(run)
+        alike.setdefault(replace(run.options, **SWEPT, output=folder), []).append(run)
     lines = [
         _command(common if len(sweep) > 1 else sweep[0].options, sweep, timed)
         for common, group in alike.items()
         for sweep in _sweeps(common, group)
     ]
-    return lines + [line for place in list(timed) if (line := _speed_command(place, runs, timed))]
+    return lines + [line for path in speeds if path in timed and (line := _speed_command(path, runs, timed))]
 
 
 def film_command(run: Run, episodes: Sequence[EpisodeResult], output: Path) -> str:
@@ -52,14 +52,15 @@ def film_command(run: Run, episodes: Sequence[EpisodeResult], output: Path) -> s
     return f"{shlex.join(words)} && {shlex.join(['cp', '-r', short_path(output / VIDEOS), short_path(run.folder)])}"
 
 
-def _speed_command(place: Path, runs: Sequence[Run], timed: dict[Path, dict[str, Any]]) -> str:
+def _speed_command(path: Path, runs: Sequence[Run], timed: dict[Path, dict[str, Any]]) -> str:
     """For a measurement of what no sweep has all of; its evaluations are there, so that they take no time again."""
-    wanted = _timed_conditions(timed[place])
-    measured = [run for run in runs if not run.realtime and run.folder.parent == place and _conditions([run]) <= wanted]
+    wanted, suite = _timed_conditions(timed[path]), timed[path]["suite"]
+    beside = [run for run in runs if not run.realtime and run.suite == suite and run.folder.parent == path.parent]
+    measured = [run for run in beside if _conditions([run]) <= wanted]
     if not measured or _conditions(measured) != wanted:
         return ""
     trials = min(run.options.trials for run in measured)
-    return _command(replace(measured[0].options, output=place, trials=trials), measured, timed)
+    return _command(replace(measured[0].options, output=path.parent, trials=trials), measured, timed)
 
 
 def _timed_conditions(speed: Mapping[str, Any]) -> set[tuple[str, str]]:
@@ -94,15 +95,28 @@ def _command(options: EvaluationOptions, runs: Sequence[Run], timed: dict[Path, 
     words = _words(options, runs)
     if filmed := [one.episode for run in runs for one in run.episodes if film_path(run.folder, one).is_file()]:
         words += ["--videos", str(1 + max(filmed))]
-    speed = timed.get(options.output)
-    if speed and not runs[0].realtime and _timed_conditions(speed) == _conditions(runs):
-        words += ["--speed", str(timed.pop(options.output)["frames"])]
+    if measured := _measurements(options.output, runs, timed):
+        words += ["--speed", str(timed[measured[0]]["frames"])]
+        for path in measured:
+            del timed[path]
     return shlex.join([*words, "--output", short_path(options.output)])
+
+
+def _measurements(folder: Path, runs: Sequence[Run], timed: Mapping[Path, dict[str, Any]]) -> list[Path]:
+    """Files of the speed of a sweep in lockstep; none where not every suite was timed with all its conditions."""
+    suites = {run.suite for run in runs}
+    files = [
+        path
+        for path, speed in timed.items()
+        if path.parent == folder and speed["suite"] in suites and _timed_conditions(speed) == _conditions(runs)
+    ]
+    return files if not runs[0].realtime and {timed[path]["suite"] for path in files} == suites else []
 
 
 def _words(options: EvaluationOptions, runs: Sequence[Run]) -> list[str]:
     """What is evaluated, and under which conditions."""
-    words, swept = base_words(options), _swept(runs)
+    swept = _swept(runs)
+    words = base_words(options, swept["suite"])
     if options.tasks != tuple(range(TASKS.get(options.suite, 10))):
         words += [word for task in options.tasks for word in ("--task", str(task))]
     words += ["--trials", str(options.trials)]
@@ -111,6 +125,8 @@ def _words(options: EvaluationOptions, runs: Sequence[Run]) -> list[str]:
     if swept["latency"] != [LOCKSTEP]:
         words += [word for latency in swept["latency"] for word in ("--latency", latency)]
         words += ["--hold-time", f"{options.hold_time:g}"]
+    if swept["seed"] != [0]:
+        words += [word for seed in swept["seed"] for word in ("--seed", str(seed))]
     words.append("--fast-rendering" if options.fast_rendering else "--no-fast-rendering")
     words += [word for name in AS_GIVEN for word in _changed(options, name)]
     if options.max_steps:
@@ -126,9 +142,9 @@ def _changed(options: EvaluationOptions, name: str) -> list[str]:
     return [] if value == usual else [f"--{name}", str(value)]
 
 
-def base_words(options: EvaluationOptions) -> list[str]:
-    """`specvla eval` on the suite and the checkpoint."""
-    words = ["specvla", "eval", "--suite", options.suite]
+def base_words(options: EvaluationOptions, suites: Sequence[str]) -> list[str]:
+    """`specvla eval` on the suites and the checkpoint."""
+    words = ["specvla", "eval", *(word for suite in suites for word in ("--suite", suite))]
     if Path(options.checkpoint).name == NAME:
         return words
     return [*words, "--checkpoint", short_path(Path(options.checkpoint))]

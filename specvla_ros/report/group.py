@@ -1,4 +1,4 @@
-"""The evaluations of one checkpoint on one suite."""
+"""The evaluations of one checkpoint on one suite with one seed."""
 
 from __future__ import annotations
 
@@ -54,15 +54,32 @@ class Group:
 
 
 def grouped(runs: Sequence[Run], speeds: Mapping[Path, dict[str, Any]]) -> list[Group]:
-    """In the order of the runs; the checkpoint is named where a suite was tried with several."""
-    alike: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
-        alike.setdefault((run.suite, run.conditions["checkpoint"]), []).append(run)
-    suites = [suite for suite, _ in alike]
+    """In the order of the runs; checkpoint and seed are named where a suite was tried with several."""
+    alike = _alike(runs)
     groups = []
-    for (suite, _), group in alike.items():
-        several = suites.count(suite) > 1
-        title = f"{suite}, {group[0].checkpoint}" if several else suite
-        name = f"{suite}_{group[0].checkpoint}" if several else suite
-        groups.append(Group(title, name, group, [one for one in speeds.values() if belongs(one, group[0])]))
+    for group in alike:
+        beside = [one[0] for one in alike if one[0].suite == group[0].suite]
+        words = [group[0].suite]
+        if len({one.checkpoint for one in beside}) > 1:
+            words.append(group[0].checkpoint)
+        if len({one.conditions["seed"] for one in beside}) > 1:
+            words.append(f"seed {group[0].conditions['seed']}")
+        name = "_".join(words).replace(" ", "-")
+        groups.append(Group(", ".join(words), name, group, [one for one in speeds.values() if belongs(one, group)]))
     return groups
+
+
+def _alike(runs: Sequence[Run]) -> list[list[Run]]:
+    """Those of one suite, one seed and one checkpoint: in the same place, or of the same weights wherever they lay."""
+    groups: list[list[Run]] = []
+    for run in runs:
+        ours = [group for group in groups if any(_belong_together(run, one) for one in group)]
+        groups = [group for group in groups if group not in ours]
+        groups.append([*(one for group in ours for one in group), run])
+    order = {run: number for number, run in enumerate(runs)}
+    return sorted((sorted(group, key=order.__getitem__) for group in groups), key=lambda group: order[group[0]])
+
+
+def _belong_together(one: Run, other: Run) -> bool:
+    same = {name for name, value in one.conditions.items() if other.conditions.get(name) == value}
+    return {"suite", "seed"} <= same and bool({"checkpoint", "fingerprint"} & same)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from specvla_ros.evaluation.runs import Run
 from specvla_ros.machine import MADE
-from specvla_ros.report.table import ABSENT, Table
+from specvla_ros.report.numbers import ABSENT
+from specvla_ros.report.table import Table
 
 
 def machine_table(runs: Sequence[Run]) -> Table:

@@ -46,7 +46,7 @@ def missing(group: Group, folder: Path) -> dict[str, str]:
         "films": (not choose_films(group.runs), [*draft, "--videos", str(FILMS)]),
     }
     made = {
-        what: shlex.join([*base_words(run.options), *words, "--output", short_path(folder)])
+        what: shlex.join([*base_words(run.options, [run.suite]), *words, "--output", short_path(folder)])
         for what, (absent, words) in lacking.items()
         if absent
     }

@@ -23,12 +23,12 @@ nav ul { list-style: none; display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; pa
   font-size: .92rem }
 a { color: var(--blue) }
 .scroll { overflow-x: auto; margin: .8rem 0 }
-table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; line-height: 1.35 }
-th, td { text-align: right; padding: .38rem .5rem; border-bottom: 1px solid var(--rule); vertical-align: top }
+table { border-collapse: collapse; font-size: .83rem; font-variant-numeric: tabular-nums; line-height: 1.35 }
+th, td { text-align: right; padding: .38rem .36rem; border-bottom: 1px solid var(--rule); vertical-align: top }
 th { color: var(--muted); font-weight: 600; vertical-align: bottom }
 td:first-child, th:first-child { padding-left: 0 }
 .text { text-align: left }
-td:not(.text) { white-space: nowrap }
+td:not(.text), .word { white-space: nowrap }
 .foreign td { color: var(--muted); font-style: italic }
 .foreign tr:first-child td { border-top: 2px solid var(--muted) }
 figure { margin: 1rem 0 }
@@ -48,7 +48,9 @@ summary { cursor: pointer; color: var(--blue); margin: .8rem 0 }
   main { max-width: none; padding: 0 }
   nav, video, summary, section:has(.films) { display: none }
   details::details-content { content-visibility: visible; block-size: auto }
-  .scroll { overflow: visible; break-inside: avoid }
+  .scroll { overflow: visible }
+  .short { break-inside: avoid }
+  thead { display: table-header-group; break-inside: avoid }
   table { font-size: 7.5pt }
   th, td { padding: .22rem .26rem }
   figure, tr, p, .camera { break-inside: avoid }

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from specvla_ros.report.numbers import ABSENT
 from specvla_ros.report.palette import BLUE, INK, MUTED, SERIES
 
 if TYPE_CHECKING:
@@ -16,17 +17,25 @@ WIDTH = 8.2
 """Inches; the page's column."""
 LEGEND_LETTERS = 100
 """What fits beside each other, with room for the samples of the lines."""
+JOINED = 3
+"""Points that make a curve; fewer stand alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Points of one series; `low` and `high` bound a band around it, where there is one."""
+    """Points of one series.
+
+    Attributes:
+        low, high: bounds of a band around it, where there is one.
+        beside: what plain greedy decoding reached at each point, where it is another height at each.
+    """
 
     label: str
     x: Sequence[float]
     y: Sequence[float]
     low: Sequence[float] = ()
     high: Sequence[float] = ()
+    beside: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +75,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     for index, curve in enumerate(panel.curves):
         # The marker too, for those who see no colours; of sixteen curves no two have both in common.
         colour, marker = SERIES[index % len(SERIES)], "os^D"[(index + index // len(SERIES)) % 4]
-        if curve.low:
-            axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
-        axes.plot(curve.x, curve.y, color=colour, marker=marker, markersize=4, linewidth=1.6, label=curve.label)
+        _draw_curve(axes, curve, colour, marker)
     if panel.reference:
         height, label = panel.reference
         axes.axhline(height, color=MUTED, linestyle="--", linewidth=1.2, label=label)
@@ -78,8 +85,23 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     axes.set(title=panel.title, xlabel=panel.x_label)
 
 
-def draw_shares(rows: Sequence[tuple[str, Sequence[float]]], columns: Sequence[str], x_label: str) -> Figure:
-    """A grid of shares, 0 to 1, a label before each row: the darker a cell, the larger its share."""
+def _draw_curve(axes: Axes, curve: Curve, colour: str, marker: str) -> None:
+    """A line in its band; two points alone, between which nobody measured anything, are not joined."""
+    joined = len(curve.x) >= JOINED
+    if curve.low and joined:
+        axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
+    elif curve.low:
+        axes.vlines(curve.x, curve.low, curve.high, color=colour, linewidth=1.2)
+    line = "-" if joined else "none"
+    axes.plot(
+        curve.x, curve.y, color=colour, marker=marker, markersize=4, linestyle=line, linewidth=1.6, label=curve.label
+    )
+    if curve.beside:
+        axes.plot(curve.x, curve.beside, color=colour, linestyle=":", marker=".", linewidth=1.2)
+
+
+def draw_shares(rows: Sequence[tuple[str, Sequence[float | None]]], columns: Sequence[str], x_label: str) -> Figure:
+    """A grid of shares, 0 to 1, a label before each row: the darker a cell, the larger its share; None is no share."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, 0.75 + 0.27 * len(rows)), layout="constrained")
@@ -87,8 +109,11 @@ def draw_shares(rows: Sequence[tuple[str, Sequence[float]]], columns: Sequence[s
     for y, (_, shares) in enumerate(rows):
         for x, share in enumerate(shares):
             # Never so dark that the number could not be read, on a light screen or a dark one.
-            axes.barh(y, 0.96, left=x - 0.48, height=0.9, color=BLUE, alpha=0.03 + 0.45 * share, linewidth=0)
-            axes.text(x, y, f"{share:.0%}", ha="center", va="center", fontsize=8, color=INK)
+            if share is not None:
+                axes.barh(y, 0.96, left=x - 0.48, height=0.9, color=BLUE, alpha=0.03 + 0.45 * share, linewidth=0)
+            axes.text(
+                x, y, ABSENT if share is None else f"{share:.0%}", ha="center", va="center", fontsize=8, color=INK
+            )
     axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5), xlabel=x_label)
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), [label for label, _ in rows])

@@ -7,16 +7,19 @@ from dataclasses import dataclass
 
 from specvla_ros.evaluation.intervals import wilson_interval
 from specvla_ros.evaluation.latency import parse_latency
+from specvla_ros.evaluation.pairing import Pairing
 from specvla_ros.evaluation.runs import CONDITIONS, Run
 from specvla_ros.evaluation.tables import success_cells
 from specvla_ros.policy import PLAIN
 from specvla_ros.report.plots import Curve, Panel
-from specvla_ros.report.result_tables import SAME_STARTS, same_starts
+from specvla_ros.report.result_tables import PAIRED, paired_cells
 from specvla_ros.report.table import Table
 
 GIVEN = "fixed:"
 """How the condition `latency` begins where it was given, and not the decoder's own nor a model of one."""
 EMULATED = "emulated, "
+SIGNIFICANCE = 0.05
+"""Thresholds whose paired test has at least this p are not told apart."""
 
 
 def latency_text(run: Run) -> str:
@@ -62,7 +65,7 @@ def realtime_table(name: str, runs: Sequence[Run], plain: Run | None) -> Table:
         "success %",
         "solved",
         "95 % interval",
-        SAME_STARTS,
+        *PAIRED,
         "steps",
         "held %",
         "at rest %",
@@ -79,7 +82,7 @@ def realtime_table(name: str, runs: Sequence[Run], plain: Run | None) -> Table:
                 f"{mean_latency(run):.0f}",
                 f"{100 * run.success:.1f}",
                 *success_cells(total),
-                same_starts(run, plain),
+                *paired_cells(run, plain),
                 f"{total.steps:.1f}",
                 f"{100 * details.held:.1f}",
                 f"{100 * details.at_rest:.1f}",
@@ -124,26 +127,44 @@ class ThresholdSweep:
         """What its thresholds have in common."""
         return f"{self.draft}, {self.conditions}"
 
+    @property
+    def starts(self) -> set[tuple[int, int]]:
+        """Task and initial state of the episodes that all its evaluations were tried on."""
+        return set.intersection(*(set(run.outcomes) for run in self.runs))
+
+    @property
+    def solved(self) -> dict[Run, int]:
+        """How many of these."""
+        starts = self.starts
+        return {run: sum(run.outcomes[start] for start in starts) for run in self.runs}
+
+    def curve(self) -> Curve:
+        """Success rates on these starts, with their intervals, over the threshold."""
+        tried = len(self.starts)
+        ordered = sorted(self.solved.items(), key=lambda pair: pair[0].thresholds)
+        low, high = zip(*(wilson_interval(count, tried) for _, count in ordered), strict=True)
+        x = [run.thresholds[0] for run, _ in ordered]
+        return Curve(self.label, x, [count / tried for _, count in ordered], low, high)
+
     def best(self) -> str:
         """What solved most of the starts that all were tried on, how sure that is, what it cannot be told from."""
-        starts = set.intersection(*(set(run.outcomes) for run in self.runs))
+        starts, solved = self.starts, self.solved
         if not starts:
             return "Its thresholds have no start in common, so that they cannot be compared."
-        solved = {run: sum(run.outcomes[start] for start in starts) for run in self.runs}
-        intervals = {run: wilson_interval(solved[run], len(starts)) for run in self.runs}
         best = max(self.runs, key=lambda run: solved[run])
-        low, high = intervals[best]
-        others = [run.threshold_text for run in self.runs if run is not best and intervals[run][1] >= low]
+        low, high = wilson_interval(solved[best], len(starts))
+        others = [run for run in self.runs if run is not best]
+        alike = [
+            one.threshold_text for one in others if Pairing.of(best.outcomes, one.outcomes, starts).p >= SIGNIFICANCE
+        ]
         same = all(run.outcomes.keys() == starts for run in self.runs)
         sentence = (
             f"Best threshold: {best.threshold_text}, with {100 * solved[best] / len(starts):.1f} % of {len(starts)} "
             f"{'episodes' if same else 'starts that all thresholds share'} solved (95 % interval {100 * low:.1f} to "
             f"{100 * high:.1f} %)."
         )
-        if others:
-            sentence += (
-                f" Its interval overlaps with that of {', '.join(others)}: these episodes do not tell them apart."
-            )
+        if alike:
+            sentence += f" These episodes do not tell it from {', '.join(alike)} (exact McNemar test, 5 % level)."
         if self.plain and (tried := starts & self.plain.outcomes.keys()):
             greedy = sum(self.plain.outcomes[start] for start in tried)
             sentence += f" Plain greedy decoding solved {greedy} of {len(tried)}."
@@ -166,12 +187,28 @@ def threshold_sweeps(runs: Sequence[Run]) -> list[ThresholdSweep]:
 
 def threshold_panel(sweeps: Sequence[ThresholdSweep]) -> Panel:
     """Success against the threshold, a curve for each sweep; plain greedy decoding, which has none, is in the words."""
-    curves = [success_curve(one.label, [(run.thresholds[0], run) for run in one.runs]) for one in sweeps]
+    curves = [one.curve() for one in sweeps if one.starts]
     return Panel("success by threshold in real time", "threshold [bins]", curves, percent=True)
 
 
-def success_curve(label: str, points: Sequence[tuple[float, Run]]) -> Curve:
-    """Success rates with their intervals over x."""
+def threshold_caption(sweeps: Sequence[ThresholdSweep]) -> str:
+    """What its points have in common."""
+    counts = "; ".join(f"{one.label}: {len(one.starts)}" for one in sweeps if one.starts)
+    return (
+        "For each delay and hold time at which a draft was tried with several thresholds, success on the starts that "
+        f"all these share ({counts}). Bands and bars: 95 % intervals."
+    )
+
+
+def success_curve(label: str, points: Sequence[tuple[float, Run]], plain: Run | None = None) -> Curve:
+    """Success rates with their intervals over x.
+
+    Args:
+        plain: stands beside each point on its own starts, where some points have fewer than it has.
+    """
     ordered = sorted(points, key=lambda point: point[0])
     low, high = zip(*(run.total.interval for _, run in ordered), strict=True)
-    return Curve(label, [x for x, _ in ordered], [run.success for _, run in ordered], low, high)
+    paired = [pairing for _, run in ordered if plain and (pairing := run.paired_with(plain))]
+    fewer = plain is not None and any(one.episodes < plain.total.episodes for one in paired)
+    beside = [one.solved / one.episodes for one in paired] if fewer and len(paired) == len(ordered) else ()
+    return Curve(label, [x for x, _ in ordered], [run.success for _, run in ordered], low, high, beside)

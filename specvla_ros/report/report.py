@@ -24,12 +24,13 @@ from specvla_ros.report.films import Film, make_films
 from specvla_ros.report.group import Group, grouped
 from specvla_ros.report.machines import machine_table, untold
 from specvla_ros.report.missing import missing
-from specvla_ros.report.page import Section, code, document, folded, paragraph
+from specvla_ros.report.page import Section, code, document, paragraph
 from specvla_ros.report.repetition import unvarying_dimensions
 from specvla_ros.report.result_tables import case_table
 from specvla_ros.report.sheet import Sheet
 from specvla_ros.report.speed import read_speeds
 from specvla_ros.report.tree_picture import draw_case_study
+from specvla_ros.shipped import NAME
 
 PAGE = "index.html"
 TITLE = "Speculative decoding of OpenVLA on LIBERO"
@@ -54,7 +55,8 @@ def write_report(folder: Path, output: Path) -> Path:
     groups = grouped(runs, speeds)
     output.mkdir(parents=True, exist_ok=True)
     sheet, films = Sheet(), make_films(runs, output)
-    sections = [
+    sections = [Section("Words", [*map(paragraph, WORDS)])]
+    sections += [
         Section(f"{group.title}: {title}", parts)
         for group in groups
         for title, make in SECTIONS.items()
@@ -90,6 +92,10 @@ def add_case_study(folder: Path, name: str, rig: Rig | None = None) -> None:
     write_case_study(play_case_study(runs[name].options, name, first.task, first.episode, rig), folder)
 
 
+OWN_MODEL = (
+    "That is the package's own small model of OpenVLA's layout, trained in simulation on scripted demonstrations; not "
+    "OpenVLA-7B."
+)
 WORDS = (
     "Draft: what is proposed for the tokens that are not decided yet. hold proposes the last action again, linear that "
     "it goes on changing as it did, eagle a tree by a trained layer (Spec-VLA's), none nothing: plain greedy decoding, "
@@ -126,12 +132,14 @@ def _introduction(groups: Sequence[Group]) -> str:
         lines.append(
             f"{group.title}: checkpoint {group.runs[0].checkpoint}, {len(group.runs)} evaluations, {episodes} episodes."
         )
+        if group.runs[0].checkpoint == NAME:
+            lines.append(OWN_MODEL)
         if unvarying := unvarying_dimensions(group.drafted):
             lines.append(
                 f"{len(unvarying)} of the seven tokens hardly ever change from one action to the next: "
                 f"{', '.join(unvarying)}. There hold, which proposes the action before, is accepted almost always."
             )
-    return "".join(map(paragraph, lines)) + folded("Words", "".join(map(paragraph, WORDS)))
+    return "".join(map(paragraph, lines))
 
 
 def _case_study(study: CaseStudy, sheet: Sheet) -> list[str]:

@@ -8,14 +8,15 @@ from specvla_ros.evaluation.runs import CONDITIONS, Run
 from specvla_ros.evaluation.tables import success_cells, summarise
 from specvla_ros.policy import ACTION_DIMENSIONS, ACTION_LENGTH
 from specvla_ros.report.case_study import CaseStudy
+from specvla_ros.report.numbers import ABSENT
 from specvla_ros.report.published import AUTOREGRESSIVE, PublishedRow
 from specvla_ros.report.speed import SpeedUp
-from specvla_ros.report.table import ABSENT, Table
+from specvla_ros.report.table import Table
 
 PHASES = ("prepare", "vision", "prefill", "draft", "verify", "total")
 
-
-SAME_STARTS = "greedy, same starts"
+PAIRED = ("greedy, same starts", "lost / won", "p")
+"""Headings of `paired_cells`."""
 
 
 def main_table(
@@ -32,7 +33,7 @@ def main_table(
         "success %",
         "solved",
         "95 % interval",
-        SAME_STARTS,
+        *PAIRED,
         "steps",
         "tokens per forward",
         "drafts per round",
@@ -47,10 +48,15 @@ def main_table(
     return Table(f"{name}_main", headings, rows, text_columns=3, foreign=len(published))
 
 
-def same_starts(run: Run, plain: Run | None) -> str:
-    """What plain greedy decoding in lockstep solved of an evaluation's episodes; longer rows do not compare."""
-    counts = plain.on_the_starts_of(run) if plain else None
-    return "{}/{}".format(*counts) if counts else ABSENT
+def paired_cells(run: Run, plain: Run | None) -> list[str]:
+    """What plain greedy decoding in lockstep solved of an evaluation's episodes, how many of them only it and only the
+    evaluation solved, and how often chance alone makes such a difference.
+    """
+    pairing = run.paired_with(plain) if plain else None
+    if pairing is None:
+        return [ABSENT] * len(PAIRED)
+    solved = f"{pairing.solved}/{pairing.episodes}"
+    return [solved, ABSENT, ABSENT] if run is plain else [solved, f"{pairing.lost} / {pairing.won}", f"{pairing.p:.2g}"]
 
 
 def _main_row(run: Run, plain: Run | None, speed_up: SpeedUp | None) -> list[str]:
@@ -61,14 +67,14 @@ def _main_row(run: Run, plain: Run | None, speed_up: SpeedUp | None) -> list[str
         "measured",
         f"{100 * run.success:.1f}",
         *success_cells(total),
-        same_starts(run, plain),
+        *paired_cells(run, plain),
         f"{total.steps:.1f}",
         f"{total.tokens_per_forward:.2f}",
         f"{total.drafts_per_round:.2f}",
         f"{total.forwards_per_action:.2f}",
         f"{total.deviation:.2f}",
-        f"{total.median_ms:.1f}",
-        f"{total.p95_ms:.1f}",
+        _optional(speed_up.median_ms if speed_up else None, "{:.1f}"),
+        _optional(speed_up.p95_ms if speed_up else None, "{:.1f}"),
         _optional(speed_up.ratio if speed_up else None, "{:.2f}x"),
     ]
 
@@ -83,7 +89,7 @@ def _published_row(row: PublishedRow) -> list[str]:
         _optional(row.success, "{:.1f}"),
         ABSENT,
         ABSENT,
-        ABSENT,
+        *[ABSENT] * len(PAIRED),
         ABSENT,
         _optional(length, "{:.2f}"),
         ABSENT,
@@ -146,7 +152,7 @@ def case_table(study: CaseStudy) -> Table:
         )
     ]
     return Table(
-        "case_study", ("dimension", "from", "token", "target's answer", "off by", "admitted"), rows, text_columns=2
+        "case_study", ("dimension", "from", "token", "target's answer", "off by", "allowed"), rows, text_columns=2
     )
 
 

@@ -10,6 +10,8 @@ from specvla_ros.report.realtime import success_curve
 from specvla_ros.report.speed import SpeedUp
 
 THRESHOLD = "threshold [bins]"
+GROWTH = 1.05
+"""Of the tokens per forward, from which a threshold is said to lengthen them."""
 
 
 def sweep_groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -31,7 +33,9 @@ def sweep_panels(
         speed_ups: against plain greedy decoding, alternating in one run; without them the speed is what the
             evaluations' own actions took.
     """
-    success = [success_curve(draft, [(run.thresholds[0], run) for run in group]) for draft, group in groups.items()]
+    success = [
+        success_curve(draft, [(run.thresholds[0], run) for run in group], plain) for draft, group in groups.items()
+    ]
     panels = [
         Panel("success", THRESHOLD, success, _level(plain, lambda run: run.success), percent=True),
         _panel("tokens per forward", groups, lambda run: run.total.tokens_per_forward, plain),
@@ -41,6 +45,20 @@ def sweep_panels(
         curves = [_speed_curve(draft, group, speed_ups) for draft, group in measured.items()]
         return [*panels, Panel("speed-up", THRESHOLD, curves, (1.0, PLAIN_LABEL))]
     return [*panels, _panel("ms an action, median", groups, lambda run: run.total.median_ms, plain)]
+
+
+def hardly_relaxed(runs: Sequence[Run]) -> list[str]:
+    """A sentence on each draft whose tokens per forward hardly grow with the threshold."""
+    sentences = []
+    for draft, group in sweep_groups(runs).items():
+        strict = [run.total.tokens_per_forward for run in group if run.threshold == 0]
+        relaxed = [run.total.tokens_per_forward for run in group if run.threshold != 0]
+        if strict and max(relaxed) < GROWTH * strict[0]:
+            sentences.append(
+                f"Relaxing the threshold hardly lengthens what {draft} has accepted: {strict[0]:.2f} tokens per "
+                f"forward at 0, and at most {max(relaxed):.2f} at a higher one."
+            )
+    return sentences
 
 
 def _speed_curve(draft: str, group: Sequence[Run], speed_ups: Mapping[Run, SpeedUp]) -> Curve:

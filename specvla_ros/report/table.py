@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-ABSENT = "–"
-"""In a cell whose figure nobody measured."""
+from specvla_ros.report.numbers import as_numbers
+
+SHORT = 12
+"""Rows of a table that stays on one page when it is printed; the head of a longer one is on each of its pages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,8 @@ class Table:
         if self.foreign:
             body += f'<tbody class="foreign">{self._html_rows(self.rows[own:])}</tbody>'
         head = self._html_row(self.headings, "th")
-        return f'<div class="scroll"><table><thead>{head}</thead>{body}</table></div>'
+        kind = "scroll short" if len(self.rows) <= SHORT else "scroll"
+        return f'<div class="{kind}"><table><thead>{head}</thead>{body}</table></div>'
 
     def markdown(self) -> str:
         """A GitHub table."""
@@ -46,16 +49,25 @@ class Table:
         return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |\n" for line in lines)
 
     def csv(self) -> str:
-        """Comma-separated, the headings first; an absent figure is an empty cell."""
+        """Comma-separated, the headings first, numbers bare; an absent figure is an empty cell."""
+        columns = [
+            column
+            for heading, *cells in zip(self.headings, *self.rows, strict=True)
+            for column in as_numbers(heading, cells)
+        ]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self.headings)
-        writer.writerows(["" if cell == ABSENT else cell for cell in row] for row in self.rows)
+        writer.writerow([heading for heading, _ in columns])
+        writer.writerows(zip(*(cells for _, cells in columns), strict=True))
         return text.getvalue()
 
     def _html_rows(self, rows: Sequence[Sequence[str]]) -> str:
         return "".join(self._html_row(row, "td") for row in rows)
 
     def _html_row(self, cells: Sequence[str], tag: str) -> str:
-        kinds = [' class="text"' if index < self.text_columns else "" for index in range(len(cells))]
-        return f"<tr>{''.join(f'<{tag}{k}>{escape(c)}</{tag}>' for c, k in zip(cells, kinds, strict=True))}</tr>"
+        return f"<tr>{''.join(self._html_cell(index, cell, tag) for index, cell in enumerate(cells))}</tr>"
+
+    def _html_cell(self, index: int, cell: str, tag: str) -> str:
+        # A threshold of seven numbers is one word, and is not broken.
+        kind = "" if index >= self.text_columns else ' class="text"' if " " in cell else ' class="text word"'
+        return f"<{tag}{kind}>{escape(cell)}</{tag}>"

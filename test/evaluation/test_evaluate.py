@@ -126,6 +126,18 @@ def test_one_policy_in_the_parent_decides_as_each_workers_own(tmp_path: Path) ->
     assert len(list(one.glob("scenes-*"))) == 2, "each worker has a scene of its own"
 
 
+@pytest.mark.parametrize(
+    ("latency", "one_policy", "scenes"),
+    [("measured", True, 1), ("measured", False, 2), ("fixed:50", True, 2)],
+)
+def test_a_latency_that_is_measured_is_not_that_of_a_policy_which_other_scenes_ask_too(
+    tmp_path: Path, latency: str, one_policy: bool, scenes: int
+) -> None:
+    settings = options(tmp_path, tasks=(0, 1), max_steps=4, workers=2, latency=latency, one_policy=one_policy)
+    assert len(run(settings)[0]) == 4
+    assert len(list(tmp_path.glob("scenes-*"))) == scenes
+
+
 @pytest.mark.parametrize("fault", ["raise", "break"])
 def test_what_the_one_policy_meets_is_the_callers(tmp_path: Path, fault: str) -> None:
     with pytest.raises(DecodeError, match="told to fail"):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specvla_ros.evaluation.intervals import wilson_interval
+from specvla_ros.evaluation.intervals import mcnemar, wilson_interval
 
 
 @given(st.integers(1, 2000).flatmap(lambda trials: st.tuples(st.integers(0, trials), st.just(trials))))
@@ -27,3 +27,12 @@ def test_known_intervals(successes: int, trials: int, interval: tuple[float, flo
 def test_more_trials_narrow_it() -> None:
     widths = [high - low for low, high in (wilson_interval(n // 2, n) for n in (10, 100, 1000))]
     assert widths[0] > widths[1] > widths[2]
+
+
+@pytest.mark.parametrize(
+    ("lost", "won", "p"),
+    # scipy.stats.binomtest(lost, lost + won).pvalue
+    [(0, 0, 1.0), (4, 4, 1.0), (3, 4, 1.0), (5, 0, 0.0625), (6, 0, 0.03125), (2, 10, 0.03857), (59, 37, 0.03155)],
+)
+def test_known_p_of_the_paired_test(lost: int, won: int, p: float) -> None:
+    assert mcnemar(lost, won) == mcnemar(won, lost) == pytest.approx(p, rel=1e-3)

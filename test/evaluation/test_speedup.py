@@ -6,7 +6,7 @@ from fake_environment import FakeEnvironment
 from numpy.typing import NDArray
 from stand_ins import task
 
-from specvla_ros.evaluation.speedup import bootstrap_ratio, measure_speed, record_frames
+from specvla_ros.evaluation.speedup import Clip, bootstrap_ratio, measure_clips, measure_speed, record_frames
 from specvla_ros.fake_policy import FakePolicy
 from specvla_ros.policy import Action, DecodeStats
 
@@ -50,6 +50,34 @@ def test_policies_take_turns_frame_by_frame_and_none_is_always_first() -> None:
     assert warm_up == [("a", 10), ("a", 0), ("b", 10), ("b", 0), ("c", 10), ("c", 0)], "reset after it"
     assert [brightness for _, brightness in measured] == [10] * 3 + [20] * 3 + [30] * 3 + [40] * 3
     assert ["".join(name for name, _ in measured[i : i + 3]) for i in (0, 3, 6, 9)] == ["abc", "bca", "cab", "abc"]
+
+
+def test_drafts_forget_an_episode_before_the_next_and_each_has_its_instruction() -> None:
+    told: list[tuple[str, int]] = []
+
+    class Listening(FakePolicy):
+        def act(self, image: NDArray[np.uint8], instruction: str) -> Action:
+            told.append((instruction, self.resets))
+            return super().act(image, instruction)
+
+    measure_clips([Listening()], [Clip(IMAGES[:1], "one"), Clip(IMAGES[:2], "two")])
+    assert told == [("one", 0), ("one", 1), ("two", 1), ("two", 2), ("two", 2)], "each one's first action warms up"
+
+
+def test_of_several_episodes_the_interval_says_how_much_they_differ() -> None:
+    """Within an episode all frames are alike, so that those of a single one would say nothing."""
+
+    class Changing(Clockwork):
+        """Ten milliseconds an action with the instruction "quick", twenty with another."""
+
+        def act(self, image: NDArray[np.uint8], instruction: str) -> Action:
+            self._milliseconds = [10.0 if instruction == "quick" else 20.0] * 4
+            return super().act(image, instruction)
+
+    clips = [Clip(IMAGES[:3], instruction) for instruction in ("quick", "slow", "quick", "slow")]
+    _, row = measure_clips([Clockwork("plain", [20.0] * 4, []), Changing("fast", [], [])], clips)
+    assert row.mean_ms == 15 and row.speed_up == pytest.approx(20 / 15)
+    assert row.interval == (1, 2), "whole episodes are drawn"
 
 
 def test_the_interval_is_wide_where_frames_differ_and_repeats() -> None:

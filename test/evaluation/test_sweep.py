@@ -13,6 +13,7 @@ from stand_ins import SHORT, FakeRig
 from specvla_ros.errors import ConfigurationError, SimulationError
 from specvla_ros.evaluation.command import run_command
 from specvla_ros.evaluation.options import EvaluationOptions
+from specvla_ros.evaluation.speed_run import run_speeds
 from specvla_ros.evaluation.sweep import combinations
 from specvla_ros.evaluation.threshold import parse_threshold, threshold_text
 
@@ -112,6 +113,21 @@ def test_several_suites_have_folders_of_their_own(tmp_path: Path) -> None:
     assert [row["suite"] for row in figures["conditions"]] == ["libero_object"] * 2 + ["libero_goal"] * 2
 
 
+def test_several_seeds_are_compared_each_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    sweep = combinations(options(tmp_path), ["hold"], [3], ["lockstep", "fixed:100"], seeds=[0, 7])
+    assert [(one.seed, one.output.name) for one in sweep] == [
+        (0, "hold_r3"),
+        (0, "hold_r3_fixed-100"),
+        (7, "hold_r3_seed-7"),
+        (7, "hold_r3_fixed-100_seed-7"),
+    ]
+    figures, screen = run(sweep, tmp_path)
+    assert "seed" in screen and (tmp_path / "summary.md").read_text().startswith("| seed | draft |")
+    assert [row["seed"] for row in figures["conditions"]] == [0, 0, 7, 7]
+    (alone,) = combinations(options(tmp_path), ["hold"], [3], ["lockstep"], seeds=[7])
+    assert (alone.seed, alone.output) == (7, tmp_path)
+
+
 def test_a_later_sweep_in_the_same_folder_is_written_beside_the_earlier(tmp_path: Path) -> None:
     run(combinations(options(tmp_path), ["hold"], [0, 3], ["lockstep"]), tmp_path)
     figures, screen = run(combinations(options(tmp_path), ["hold"], [3, 9], ["lockstep"]), tmp_path)
@@ -124,9 +140,9 @@ def test_a_later_sweep_in_the_same_folder_is_written_beside_the_earlier(tmp_path
 def test_the_speed_up_of_every_draft_and_threshold_is_measured_in_one_run(tmp_path: Path) -> None:
     sweep = combinations(options(tmp_path), ["hold", "linear"], [0, 9], ["lockstep", "fixed:100"])
     figures, screen = run(sweep, tmp_path, frames=4)
-    report = json.loads((tmp_path / "speed.json").read_text())
-    assert report == json.loads(json.dumps(figures["speed"]))
-    assert (report["task"], report["language"], report["frames"]) == (1, "do task 1", 4)
+    report = json.loads((tmp_path / "speed_libero_object_hold-linear.json").read_text())
+    assert [report] == json.loads(json.dumps(figures["speed"]))
+    assert (report["tasks"], report["frames"]) == ([1], 4)
     assert [(row["draft"], row["threshold"]) for row in report["rows"]] == [
         ("none", 0),
         ("hold", 0),
@@ -137,3 +153,26 @@ def test_the_speed_up_of_every_draft_and_threshold_is_measured_in_one_run(tmp_pa
     plain, hold, _, linear, _ = (row["speed_up"] for row in report["rows"])
     assert plain == 1 and hold > linear > 1
     assert "speed-up" in screen
+
+
+def test_every_suite_is_timed_and_other_drafts_are_timed_beside(tmp_path: Path) -> None:
+    suites = ["libero_object", "libero_goal"]
+    figures, _ = run(combinations(options(tmp_path), ["hold"], [0], ["lockstep"], suites), tmp_path, frames=2)
+    assert [report["suite"] for report in figures["speed"]] == suites
+    first = (tmp_path / "speed_libero_object_hold.json").read_bytes()
+    run(combinations(options(tmp_path), ["linear", "none"], [0], ["lockstep"]), tmp_path, frames=2)
+    names = {file.name for file in tmp_path.glob("speed*.json")}
+    assert names == {
+        f"speed_{name}.json" for name in ("libero_object_hold", "libero_goal_hold", "libero_object_linear")
+    }
+    assert (tmp_path / "speed_libero_object_hold.json").read_bytes() == first
+
+
+def test_frames_are_spread_over_all_tasks_of_the_sweep(tmp_path: Path) -> None:
+    sweep = combinations(replace(options(tmp_path), tasks=()), ["hold"], [0], ["lockstep"])
+    (report,) = run_speeds(sweep, 8, tmp_path, FakeRig()).values()
+    assert (report["tasks"], report["frames"]) == ([0, 1, 2], 8), "three, three and two"
+    (scenes,) = tmp_path.glob("scenes-*")
+    assert scenes.read_text().split() == ["0", "1", "2"]
+    (few,) = run_speeds(sweep, 2, tmp_path, FakeRig()).values()
+    assert (few["tasks"], few["frames"]) == ([0, 1], 2)

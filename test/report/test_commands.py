@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Sequence
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,8 @@ from specvla_ros.report.commands import commands
 from specvla_ros.report.films import film_path
 from specvla_ros.report.group import grouped
 from specvla_ros.report.missing import missing
+
+ROOT = Path(__file__).parents[2]
 
 
 def run(lines: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> dict[Path, EvaluationOptions]:
@@ -49,14 +55,15 @@ def test_a_sweep_is_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     write_run(tmp_path / "none_r0", every)
     for threshold in (0, 9):
         write_run(tmp_path / f"hold_r{threshold}", every, draft="hold", threshold=threshold)
-    speed = {"frames": 50, "rows": timed(("none", 0), ("hold", 0), ("hold", 9))}
-    (line,) = commands(tmp_path, read_runs(tmp_path), {tmp_path: speed})
+    speed = timed(("none", 0), ("hold", 0), ("hold", 9))
+    (line,) = commands(tmp_path, read_runs(tmp_path), {tmp_path / "speed.json": speed})
     assert "--task" not in line and "--latency" not in line and "--speed 50" in line
     check(tmp_path, [line], monkeypatch)
 
 
-def timed(*conditions: tuple[str, int]) -> list[dict[str, Any]]:
-    return [{"draft": draft, "threshold": threshold} for draft, threshold in conditions]
+def timed(*conditions: tuple[str, int], suite: str = "libero_object", frames: int = 50) -> dict[str, Any]:
+    rows = [{"draft": draft, "threshold": threshold} for draft, threshold in conditions]
+    return {"suite": suite, "frames": frames, "rows": rows}
 
 
 def test_speed_measured_over_two_sweeps_is_a_command_of_its_own(
@@ -69,12 +76,74 @@ def test_speed_measured_over_two_sweeps_is_a_command_of_its_own(
             draft="hold",
             threshold=threshold,
         )
-    speed = {"frames": 50, "rows": timed(("none", 0), ("hold", 0), ("hold", 3), ("hold", 9))}
-    *sweeps, last = commands(tmp_path, read_runs(tmp_path), {tmp_path: speed})
+    speed = timed(("none", 0), ("hold", 0), ("hold", 3), ("hold", 9))
+    *sweeps, last = commands(tmp_path, read_runs(tmp_path), {tmp_path / "speed.json": speed})
     assert len(sweeps) == 2 and not any("--speed" in line for line in sweeps)
     assert "--speed 50" in last and "--trials 2" in last
     assert set(run([last], monkeypatch)) == {tmp_path / f"hold_r{threshold}" for threshold in (0, 3, 9)}
     check(tmp_path, sweeps, monkeypatch)
+
+
+def test_two_measurements_in_one_folder_are_a_command_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for draft, thresholds in {"hold": (0, 9), "linear": (0, 3)}.items():
+        for threshold in thresholds:
+            write_run(tmp_path / f"{draft}_r{threshold}", [episode()], draft=draft, threshold=threshold)
+    speeds = {
+        tmp_path / "speed_libero_object_hold.json": timed(("none", 0), ("hold", 0), ("hold", 9), frames=40),
+        tmp_path / "speed_libero_object_linear.json": timed(("none", 0), ("linear", 0), ("linear", 3), frames=60),
+        tmp_path / "speed_libero_goal_linear.json": timed(("none", 0), ("linear", 0), suite="libero_goal"),
+    }
+    hold, linear = commands(tmp_path, read_runs(tmp_path), speeds)
+    assert "--draft hold" in hold and "--speed 40" in hold
+    assert "--draft linear" in linear and "--speed 60" in linear
+    check(tmp_path, [hold, linear], monkeypatch)
+
+
+def test_a_sweep_over_suites_is_one_command_and_so_is_their_speed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speeds = {}
+    for suite in ("libero_goal", "libero_object"):
+        for threshold in (0, 9):
+            folder = tmp_path / f"{suite}_hold_r{threshold}"
+            write_run(folder, [episode(suite=suite)], draft="hold", threshold=threshold)
+        timed_there = timed(("none", 0), ("hold", 0), ("hold", 9), suite=suite)
+        speeds[tmp_path / f"speed_{suite}_hold.json"] = timed_there
+    (line,) = commands(tmp_path, read_runs(tmp_path), speeds)
+    assert "--suite libero_goal --suite libero_object" in line and "--speed 50" in line
+    check(tmp_path, [line], monkeypatch)
+
+
+def test_the_script_makes_every_evaluation_of_the_committed_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = unescape((ROOT / "docs" / "report" / "index.html").read_text())
+    shown = run(
+        re.findall(r"^(?:<pre>.*<pre>)?(specvla eval [^&<\n]*/report(?:/\S+)?)$", page, re.MULTILINE), monkeypatch
+    )
+    assert len(shown) > 20
+    for name in ("scripts", ".venv/bin", *(f"runs/report/{folder.name}" for folder in shown)):
+        (tmp_path / name).mkdir(parents=True)
+    script = tmp_path / "scripts" / "report"
+    shutil.copy(ROOT / "scripts" / "report", script)
+    stand_in = tmp_path / ".venv" / "bin" / "specvla"
+    stand_in.write_text('#!/bin/sh\necho "specvla $*" >> calls\nfor last; do :; done\nmkdir -p "$last/videos"\n')
+    stand_in.chmod(0o755)
+    subprocess.run([script], check=True, timeout=60)
+    *calls, last = (tmp_path / "calls").read_text().splitlines()
+    assert last == "specvla report runs/report --case-study eagle_r9 --output docs/report"
+    made = run(calls, monkeypatch)
+    assert set(shown) <= set(made)
+    for folder, options in shown.items():
+        assert made[folder].conditions() == options.conditions() and made[folder].trials >= options.trials
+
+
+def test_several_seeds_are_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed, folder in {0: "hold_r0", 7: "hold_r0_seed-7"}.items():
+        write_run(tmp_path / folder, [episode()], draft="hold", seed=seed)
+    (line,) = commands(tmp_path, read_runs(tmp_path), {})
+    assert "--seed 0 --seed 7" in line
+    check(tmp_path, [line], monkeypatch)
 
 
 def test_what_was_no_sweep_is_a_command_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

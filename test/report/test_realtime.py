@@ -7,8 +7,15 @@ from report_folders import episode, write_run
 
 from specvla_ros.evaluation.rollout import EpisodeResult
 from specvla_ros.evaluation.runs import read_runs
-from specvla_ros.report.realtime import latency_panel, realtime_table, threshold_panel, threshold_sweeps
-from specvla_ros.report.table import ABSENT
+from specvla_ros.report.numbers import ABSENT
+from specvla_ros.report.realtime import (
+    latency_panel,
+    realtime_table,
+    threshold_caption,
+    threshold_panel,
+    threshold_sweeps,
+)
+from specvla_ros.report.result_tables import paired_cells
 
 
 def outcomes(solved: int, tried: int) -> list[EpisodeResult]:
@@ -24,7 +31,7 @@ def test_the_best_threshold_has_its_interval_and_those_it_cannot_be_told_from(tm
     assert sweep.label == "hold, the decoder's own, holds 200 ms"
     assert sweep.best() == (
         "Best threshold: 6, with 85.0 % of 40 episodes solved (95 % interval 70.9 to 92.9 %). "
-        "Its interval overlaps with that of 3: these episodes do not tell them apart."
+        "These episodes do not tell it from 3 (exact McNemar test, 5 % level)."
     )
 
 
@@ -34,7 +41,17 @@ def test_a_clear_winner_is_not_called_a_tie(tmp_path: Path) -> None:
             tmp_path / f"{threshold}", outcomes(solved, 40), draft="hold", threshold=threshold, latency="measured"
         )
     (sweep,) = threshold_sweeps(read_runs(tmp_path))
-    assert sweep.best().startswith("Best threshold: 9,") and "overlaps" not in sweep.best()
+    assert sweep.best().startswith("Best threshold: 9,") and "do not tell" not in sweep.best()
+
+
+def test_episodes_that_pair_up_tell_thresholds_apart_whose_intervals_overlap(tmp_path: Path) -> None:
+    """What solves the same episodes and six more is better for sure, though 20 and 26 of 40 alone would not say so."""
+    for threshold, solved in {0: 20, 3: 21, 6: 26}.items():
+        write_run(
+            tmp_path / f"{threshold}", outcomes(solved, 40), draft="hold", threshold=threshold, latency="measured"
+        )
+    (sweep,) = threshold_sweeps(read_runs(tmp_path))
+    assert sweep.best().endswith("These episodes do not tell it from 3 (exact McNemar test, 5 % level).")
 
 
 def test_the_best_threshold_is_that_of_the_starts_that_all_were_tried_on(tmp_path: Path) -> None:
@@ -46,6 +63,9 @@ def test_the_best_threshold_is_that_of_the_starts_that_all_were_tried_on(tmp_pat
     (sweep,) = threshold_sweeps(read_runs(tmp_path))
     assert sweep.best().startswith("Best threshold: 0, with 100.0 % of 4 starts that all thresholds share solved")
     assert sweep.best().endswith("Plain greedy decoding solved 2 of 4.")
+    (curve,) = threshold_panel([sweep]).curves
+    assert (curve.x, curve.y) == ([0, 3], [1.0, 0.75]), "what is drawn is what is said"
+    assert "share (hold, the decoder's own, holds 200 ms: 4)" in threshold_caption([sweep])
 
 
 def test_thresholds_without_a_common_start_are_not_compared(tmp_path: Path) -> None:
@@ -53,7 +73,7 @@ def test_thresholds_without_a_common_start_are_not_compared(tmp_path: Path) -> N
         run = {"draft": "hold", "threshold": threshold, "latency": "measured"}
         write_run(tmp_path / f"{threshold}", [episode(threshold)], **run)
     (sweep,) = threshold_sweeps(read_runs(tmp_path))
-    assert "no start in common" in sweep.best()
+    assert "no start in common" in sweep.best() and not threshold_panel([sweep]).curves
 
 
 def test_one_threshold_alone_is_not_the_best(tmp_path: Path) -> None:
@@ -140,3 +160,13 @@ def test_what_greedy_decoding_solved_of_the_same_starts_stands_beside(tmp_path: 
     table = realtime_table("x", realtime, plain)
     column = table.headings.index("greedy, same starts")
     assert [row[column] for row in table.rows] == ["2/2", ABSENT], "of starts that it lacks nothing is said"
+
+
+def test_episodes_that_a_draft_lost_and_won_against_greedy_decoding_are_counted_one_by_one(tmp_path: Path) -> None:
+    solved = {"plain": (0, 1, 2, 3, 4, 5, 6), "drafted": (6, 7)}
+    for name, states in solved.items():
+        played = [episode(0, state, state in states) for state in range(8)]
+        write_run(tmp_path / name, played, draft="none" if name == "plain" else "hold")
+    plain, drafted = read_runs(tmp_path)
+    assert paired_cells(drafted, plain) == ["7/8", "6 / 1", "0.12"]
+    assert paired_cells(plain, plain) == ["7/8", ABSENT, ABSENT]
