@@ -14,7 +14,7 @@ TORCH_ARGS ?= $(shell scripts/torch_index "$(PYTHON)")
 # .venv has its own ROS 2; a sourced one must not reach into it.
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH PYTHONPATH
 
-.PHONY: demo test lint venv clean
+.PHONY: demo test lint report venv clean
 
 demo: $(STAMP)
 	$(VENV)/bin/specvla demo
