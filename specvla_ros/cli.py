@@ -35,7 +35,7 @@ Draft = Annotated[
     typer.Option(help="none, hold, linear, eagle (the checkpoint's own), a directory or hub name, or several: A+B."),
 ]
 Threshold = Annotated[
-    int, typer.Option(min=0, max=MAX_THRESHOLD, help="Acceptance distance in bins; 0 is exactly the model's answer.")
+    int, typer.Option(min=0, max=MAX_THRESHOLD, help="Acceptance distance in bins; 0 is greedy decoding.")
 ]
 Suite = Annotated[str, typer.Option(help="LIBERO suite.")]
 TaskIndex = Annotated[int, typer.Option(help="Index of the task in its suite.")]

@@ -68,7 +68,7 @@ class Policy(Protocol):
     """The interface between the decoder and the nodes."""
 
     thresholds: Thresholds
-    """Acceptance distance in bins by dimension, obeyed from the next `act` on. All zero: exactly the model's answer."""
+    """Acceptance distance in bins by dimension, obeyed from the next `act` on. All zero: greedy decoding."""
 
     def act(self, image: NDArray[np.uint8], instruction: str) -> Action:
         """Decode one action from an (H, W, 3) uint8 RGB image.
@@ -114,7 +114,7 @@ def expand_thresholds(threshold: int | Sequence[int]) -> Thresholds:
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value <= MAX_THRESHOLD:
             raise ConfigurationError(
                 f"threshold {value!r} for {name} is out of range; expected a whole number of bins from 0 "
-                f"(exactly the model's answer) to {MAX_THRESHOLD}"
+                f"(greedy decoding) to {MAX_THRESHOLD}"
             )
     x, y, z, roll, pitch, yaw, gripper = (int(value) for value in values)
     return (x, y, z, roll, pitch, yaw, gripper)

@@ -178,7 +178,7 @@ def load_policy(
         draft: "none", "hold", "linear", "eagle" (the draft in the checkpoint's own `draft` folder), a Spec-VLA draft's
             directory or hub name, or several joined by "+".
         threshold: acceptance distance in bins for the six motion dimensions (the gripper stays exact), or seven of
-            them. 0 is exactly the model's answer.
+            them. 0 is greedy decoding.
         device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1".
         dtype: "auto" (bfloat16 on a GPU, float32 on a CPU), "float32", "bfloat16" or "float16".
         unnorm_key: which norm_stats to use; may be left out when the checkpoint has only one.

@@ -45,7 +45,7 @@ PARAMETERS = (
     ParameterSpec(
         "threshold",
         0,
-        "largest accepted distance in bins of a draft token from the model's own; 0 is exactly the model's answer",
+        "largest accepted distance in bins of a draft token from the model's own; 0 is greedy decoding",
         range=(0, MAX_THRESHOLD),
         live=True,
     ),
@@ -70,7 +70,7 @@ PARAMETERS = (
     ParameterSpec(
         "weights",
         "full",
-        "full, or float8 or int8: the language model in 8 bits, half the memory, other tokens now and then",
+        "full, or float8 or int8: the language model in 8 bits, other tokens now and then",
         choices=("full", "float8", "int8"),
     ),
     ParameterSpec("cuda_graphs", True, "on a GPU: record every pass at load; false starts each operation by itself"),
