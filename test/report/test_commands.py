@@ -127,11 +127,11 @@ def test_the_script_makes_every_evaluation_of_the_committed_report(
     script = tmp_path / "scripts" / "report"
     shutil.copy(ROOT / "scripts" / "report", script)
     stand_in = tmp_path / ".venv" / "bin" / "specvla"
-    stand_in.write_text('#!/bin/sh\necho "specvla $*" >> calls\nfor last; do :; done\nmkdir -p "$last/videos"\n')
+    stand_in.write_text('#!/bin/bash\necho specvla "${@@Q}" >> calls\nfor last; do :; done\nmkdir -p "$last/videos"\n')
     stand_in.chmod(0o755)
     subprocess.run([script], check=True, timeout=60)
     *calls, last = (tmp_path / "calls").read_text().splitlines()
-    assert last == "specvla report runs/report --case-study eagle_r9 --output docs/report"
+    assert shlex.split(last) == "specvla report runs/report --case-study eagle_r9 --output docs/report".split()
     made = run(calls, monkeypatch)
     assert set(shown) <= set(made)
     for folder, options in shown.items():
