@@ -131,7 +131,7 @@ def test_the_script_makes_every_evaluation_of_the_committed_report(
     stand_in.chmod(0o755)
     subprocess.run([script], check=True, timeout=60)
     *calls, last = (tmp_path / "calls").read_text().splitlines()
-    assert shlex.split(last) == "specvla report runs/report --case-study eagle_r9 --output docs/report".split()
+    assert shlex.join(shlex.split(last)) == ("specvla report runs/report --case-study eagle_r9 --output docs/report")
     made = run(calls, monkeypatch)
     assert set(shown) <= set(made)
     for folder, options in shown.items():
