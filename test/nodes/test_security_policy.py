@@ -40,15 +40,24 @@ def names(entries: list[tuple[str, list[str]]]) -> set[str]:
 
 
 def check(peer: Peer, node: str) -> None:
-    published = names(peer.get_publisher_names_and_types_by_node(node, "/"))
-    heard = names(peer.get_subscriber_names_and_types_by_node(node, "/"))
-    served = names(peer.get_service_names_and_types_by_node(node, "/"))
-    acted = names(get_action_server_names_and_types_by_node(peer, node, "/"))
-    assert published <= allowed(node, "topics", "publish") <= published | CONDITIONAL.keys()
+    """Once this process has discovered all that belongs to the node: its services may be found before its topics."""
+
+    def published() -> set[str]:
+        return names(peer.get_publisher_names_and_types_by_node(node, "/"))
+
+    def heard() -> set[str]:
+        return names(peer.get_subscriber_names_and_types_by_node(node, "/"))
+
+    wait_until(lambda: allowed(node, "topics", "publish") <= published() | CONDITIONAL.keys())
     # Every node listens to parameter events where simulated time may be switched on.
-    assert heard <= allowed(node, "topics", "subscribe") <= heard | CONDITIONAL.keys() | {"/parameter_events"}
-    assert served == allowed(node, "services", "reply")
-    assert acted == allowed(node, "actions", "execute")
+    silent = CONDITIONAL.keys() | {"/parameter_events"}
+    wait_until(lambda: allowed(node, "topics", "subscribe") <= heard() | silent)
+    wait_until(lambda: names(peer.get_service_names_and_types_by_node(node, "/")) == allowed(node, "services", "reply"))
+    wait_until(
+        lambda: names(get_action_server_names_and_types_by_node(peer, node, "/")) == allowed(node, "actions", "execute")
+    )
+    assert published() <= allowed(node, "topics", "publish")
+    assert heard() <= allowed(node, "topics", "subscribe")
 
 
 def test_the_policy_node_is_allowed_what_it_uses(peer: Peer) -> None:
