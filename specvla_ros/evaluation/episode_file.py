@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from specvla_ros.errors import ConfigurationError
+from specvla_ros.evaluation.json_file import replace_json
 from specvla_ros.evaluation.rollout import EpisodeResult
 
 EPISODES, OPTIONS = "episodes.jsonl", "options.json"
@@ -95,9 +95,7 @@ def _parse(lines: list[bytes], path: Path) -> list[EpisodeResult]:
 def _require_same(path: Path, conditions: Mapping[str, Any]) -> None:
     """Compare with the conditions saved at `path`; save them where there are none."""
     if not path.exists():
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(conditions, indent=2) + "\n")
-        os.replace(partial, path)
+        replace_json(path, conditions)
         return
     try:
         saved = dict(json.loads(path.read_text()))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from specvla_ros.errors import ConfigurationError
+from specvla_ros.evaluation.json_file import replace_json
 
 HISTORY = "history.json"
 
@@ -34,11 +34,7 @@ def add_session(folder: Path, session: Session) -> None:
     Raises:
         ConfigurationError: the file that is there cannot be read.
     """
-    sessions = [*read_sessions(folder), session]
-    path = folder / HISTORY
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps([asdict(one) for one in sessions], indent=2) + "\n")
-    os.replace(partial, path)
+    replace_json(folder / HISTORY, [asdict(one) for one in [*read_sessions(folder), session]])
 
 
 def read_sessions(folder: Path) -> list[Session]:

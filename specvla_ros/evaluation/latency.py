@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from specvla_ros.errors import ConfigurationError
-from specvla_ros.policy import DecodeStats
+from specvla_ros.policy import PLAIN, DecodeStats
 
 LOCKSTEP = "lockstep"
 """The scene waits for every command."""
@@ -59,7 +59,7 @@ def model_from_benchmark(text: str) -> tuple[str, str]:
     try:
         bench = json.loads(Path(name).read_text())
         rows = bench["rows"]
-        drafting = [row for row in rows if row["draft"] != "none" and row.get("milliseconds")]
+        drafting = [row for row in rows if row["draft"] != PLAIN and row.get("milliseconds")]
         row = next(row for row in drafting if wanted in ("", row["name"]))
         times = {phase: float(part["mean"]) for phase, part in row["milliseconds"].items()}
         drafts_and_verifies = times["draft"] + times["verify"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.evaluation.latency import LOCKSTEP, parse_latency
-from specvla_ros.policy import expand_thresholds
+from specvla_ros.policy import PLAIN, expand_thresholds
 from specvla_ros.shipped import checkpoint_directory
 from specvla_ros.sim.holding import HOLD_TIME
 from specvla_ros.sim.libero import Task
@@ -46,7 +46,7 @@ class EvaluationOptions:
     trials: int = 20
     max_steps: int = 0
     checkpoint: str = ""
-    draft: str = "none"
+    draft: str = PLAIN
     threshold: int | tuple[int, ...] = 0
     device: str = "auto"
     dtype: str = "auto"

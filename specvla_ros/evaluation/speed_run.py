@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,6 +22,12 @@ from specvla_ros.sim.libero import Task
 
 SPEED_FILES = "speed*.json"
 """Of all measurements in a folder; an earlier version of this package wrote `speed.json`."""
+
+MEASUREMENT, ROW = (
+    ("suite", "checkpoint", "fingerprint", "fast_rendering", "image_size"),
+    ("draft", "threshold", "fingerprint"),
+)
+"""The conditions that a measurement says of itself, and of each of its rows."""
 
 
 def run_speeds(sweep: Sequence[EvaluationOptions], frames: int, output: Path, rig: Rig) -> dict[Path, dict[str, Any]]:
@@ -65,24 +70,24 @@ def _measure(sweep: Sequence[EvaluationOptions], frames: int, rig: Rig) -> dict[
     speeds = measure_clips(policies, clips)
     conditions = plain.conditions()
     return {
-        **{name: conditions[name] for name in ("suite", "checkpoint", "fingerprint", "fast_rendering", "image_size")},
+        **_chosen(conditions, MEASUREMENT),
         "tasks": [task.index for task in tasks],
         "frames": sum(len(clip.images) for clip in clips),
         "device": _device(conditions["device"]),
         "rows": [
-            {**{name: one.conditions()[name] for name in ("draft", "threshold", "fingerprint")}, **asdict(speed)}
-            for one, speed in zip(several, speeds, strict=True)
+            {**_chosen(one.conditions(), ROW), **asdict(speed)} for one, speed in zip(several, speeds, strict=True)
         ],
     }
+
+
+def _chosen(conditions: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: conditions[name] for name in names}
 
 
 def _record(rig: Rig, options: EvaluationOptions, policy: Policy, task: Task, count: int) -> Clip:
     """The beginning of a task's first episode."""
     with closing(rig.create_environment(options, task)) as environment:
-        images = record_frames(policy, environment, task, count, options.seed)
-    del environment
-    gc.collect()  # robosuite's objects refer to each other in circles: a gigabyte would stay behind
-    return Clip(images, task.language)
+        return Clip(record_frames(policy, environment, task, count, options.seed), task.language)
 
 
 def speed_table(report: dict[str, Any]) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import signal
 from collections.abc import Generator, Iterator, Sequence
@@ -171,7 +170,6 @@ class Player:
         if self._environment is not None:
             self._environment.close()
             self._environment = None
-            gc.collect()  # robosuite's objects refer to each other in circles: a gigabyte would stay behind
 
     def _scene(self, task: Task) -> Environment:
         if self._environment is None or self._task != task:

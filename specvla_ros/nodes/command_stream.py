@@ -121,7 +121,7 @@ class CommandStream:
             if self._gate.reason or episode != self._episode:
                 return False
             settings = self._settings
-            if self._gripper is None or not self._forbids_motion():
+            if self._gripper is None or not self.forbids_motion():
                 opening = limit_gripper(float(action.values[-1]))
                 self._gripper = debounce(self._gripper, opening, settings.gripper_decisions)
             self._sent = time.monotonic()
@@ -185,19 +185,19 @@ class CommandStream:
                 return f"no motion: ee_pose is {age:.3f} s old; the limit max_pose_age is {settings.max_pose_age} s"
             return ""
 
+    def forbids_motion(self) -> bool:
+        """Whether where the hand is forbids every motion, that of the gripper too."""
+        return self.workspace_trouble().startswith("no motion")
+
     def _allowed(self, motion: Values) -> Values:
         """What of a motion may go out now: a speed limit that was lowered and a hand that moved count at once."""
         settings = self._settings
         limited = limit_speed(motion, settings.speed_limits)
-        if self._forbids_motion():
+        if self.forbids_motion():
             return AT_REST
         if self._pose is None:
             return limited
         return keep_in_box(limited, self._position(self._pose), settings.workspace, settings.position_scale)
-
-    def _forbids_motion(self) -> bool:
-        """Whether where the hand is forbids every motion, that of the gripper too."""
-        return self.workspace_trouble().startswith("no motion")
 
     def _is_too_old(self, command: EndEffectorCommand) -> bool:
         """Whether a command holds no longer; an image from the future holds no longer than one from the past."""
@@ -219,7 +219,7 @@ class CommandStream:
         self._last.held, self._last.age = held, self._age(self._last)
         self._last.dry_run = self._settings.dry_run
         self._commands.publish(self._last)
-        if not (too_old or self._forbids_motion()):
+        if not (too_old or self.forbids_motion()):
             self._publish_gripper(self._last.gripper)
         self._publish_twist(self._motion)
 

@@ -159,8 +159,8 @@ class Inference:
                 f"the arm does not move: the action came {age:.2f} s after its image's stamp, and hold_time is "
                 f"{hold_time:g} s; raise it, or decode faster (draft, threshold)",
             )
-        elif (trouble := self._stream.workspace_trouble()).startswith("no motion"):
-            self._reporter.refuse("commands kept at rest without a pose", trouble)
+        elif self._stream.forbids_motion():
+            self._reporter.refuse("commands kept at rest without a pose", self._stream.workspace_trouble())
         elif self._stream.settings.dry_run:
             self._reporter.say(WARN, "dry run", "dry run: commands are published, marked, and nothing moves by them")
         self._reporter.publish_status()

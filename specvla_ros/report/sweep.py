@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from specvla_ros.evaluation.runs import PLAIN_LABEL, Run
+from specvla_ros.policy import PLAIN
 from specvla_ros.report.plots import Curve, Panel
 from specvla_ros.report.realtime import success_curve
 from specvla_ros.report.speed import SpeedUp
@@ -18,7 +19,7 @@ def sweep_groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Evaluations in lockstep by their draft, where it was tried at several thresholds."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        if not run.realtime and run.draft != "none" and run.threshold is not None:
+        if not run.realtime and run.draft != PLAIN and run.threshold is not None:
             groups.setdefault(run.draft, []).append(run)
     return {draft: group for draft, group in groups.items() if len(group) > 1}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Callable
@@ -288,8 +289,10 @@ class LiberoEnvironment:
         return self._frame(success=False)
 
     def close(self) -> None:
-        """Free the scene. Its memory, a gigabyte, comes back when Python collects reference cycles."""
+        """Free the scene and its memory, a gigabyte."""
         self._environment.close()
+        del self._environment
+        gc.collect()  # robosuite's objects refer to each other in circles
 
     def _frame(self, success: bool) -> Frame:
         return Frame(self._image, self._wrist_image, self._steps, success, self._end_effector)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import os
 import queue
@@ -285,6 +284,3 @@ def _collect_task(
             seed, tries = seed + 1, tries + 1
     finally:
         environment.close()
-        # Without this a worker grows by a scene with every task.
-        del environment
-        gc.collect()

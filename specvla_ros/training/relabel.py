@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
@@ -48,8 +47,6 @@ def _task_of(path: Path) -> Task:
 
 
 def _relabel_file(path: Path, task: Task) -> int:
-    # The scene before: two would need twice the memory.
-    gc.collect()
     with closing(LiberoEnvironment(task, image_size=IMAGE_SIZE, fast_rendering=True)) as environment:
         return replace_actions(path, partial(_expert_actions, environment))
 

@@ -258,3 +258,18 @@ def policy_process(policy: str = "FakePolicy()", *arguments: str) -> Any:
         f"main(sys.argv, load=lambda values: {policy})\n"
     )
     return process(code, *(("--ros-args", *arguments) if arguments else ()))
+
+
+def draft_changing_process(change: str, delay: float, *arguments: str) -> Any:
+    """A policy node whose drafts are changed by the statement `change`; its policy takes `delay` seconds an action."""
+    code = (
+        "import sys, time\n"
+        "from specvla_ros.fake_policy import FakePolicy\n"
+        "from specvla_ros.nodes import policy_node\n"
+        "def with_draft(policy, values):\n"
+        f"    {change}\n"
+        "    return policy\n"
+        "policy_node.with_draft = with_draft\n"
+        f"policy_node.main(sys.argv, load=lambda values: FakePolicy(delay={delay}))\n"
+    )
+    return process(code, *(("--ros-args", *arguments) if arguments else ()))

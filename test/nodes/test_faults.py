@@ -22,7 +22,16 @@ from faults import (
     passed,
     wait_for_sentence,
 )
-from peer import LONG_HOLD, Peer, is_moving, policy_process, process, running_peer, wait_until
+from peer import (
+    LONG_HOLD,
+    Peer,
+    draft_changing_process,
+    is_moving,
+    policy_process,
+    process,
+    running_peer,
+    wait_until,
+)
 from rclpy.parameter import Parameter
 from rclpy.serialization import serialize_message
 from rclpy.time import Time
@@ -195,24 +204,10 @@ def test_an_emergency_stop_that_is_pressed_or_lost_stops_the_arm(peer: Peer, fau
     passed.add(fault)
 
 
-SLOW_DRAFT = """
-import sys, time
-from specvla_ros.fake_policy import FakePolicy
-from specvla_ros.nodes import policy_node
-
-def with_draft(policy, values):
-    time.sleep(2.0)
-    return policy
-
-policy_node.with_draft = with_draft
-policy_node.main(sys.argv, load=lambda values: FakePolicy(delay=0.2))
-"""
-
-
 def test_while_another_draft_is_loaded_nothing_moves(peer: Peer) -> None:
     fault = "another draft is loaded for 2 s"
     row = ROWS[fault]
-    with process(SLOW_DRAFT, "--ros-args", *LONG_HOLD) as child:
+    with draft_changing_process("time.sleep(2.0)", 0.2, *LONG_HOLD) as child:
         arm = arm_with_an_action_in_work(peer)
         changed = peer.parameter_client.set_parameters([Parameter("draft", value="linear")])
         while not changed.done():

@@ -8,7 +8,16 @@ from collections.abc import Iterator
 import pytest
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from peer import LONG_HOLD, Peer, is_moving, policy_process, process, running_peer, sending, wait_until
+from peer import (
+    LONG_HOLD,
+    Peer,
+    draft_changing_process,
+    is_moving,
+    policy_process,
+    running_peer,
+    sending,
+    wait_until,
+)
 from rclpy.parameter import Parameter
 from std_msgs.msg import Bool
 
@@ -72,16 +81,7 @@ def test_a_node_that_was_deactivated_moves_again_after_its_activation(peer: Peer
 
 
 def test_a_draft_that_a_full_gpu_cannot_take_is_refused_and_the_node_goes_on(peer: Peer) -> None:
-    full_gpu = """
-import sys
-from specvla_ros.nodes import policy_node
-def with_draft(policy, values):
-    raise RuntimeError("CUDA out of memory")
-policy_node.with_draft = with_draft
-from specvla_ros.fake_policy import FakePolicy
-policy_node.main(sys.argv, load=lambda values: FakePolicy())
-"""
-    with process(full_gpu):
+    with draft_changing_process("raise RuntimeError('CUDA out of memory')", 0.0):
         peer.begin()
         peer.moving()
         refused = peer.set_parameters(draft="eagle")[0]
@@ -90,17 +90,7 @@ policy_node.main(sys.argv, load=lambda values: FakePolicy())
 
 
 def test_nothing_moves_while_a_draft_is_loaded_and_an_emergency_stop_pressed_meanwhile_counts(peer: Peer) -> None:
-    slow = """
-import sys, time
-from specvla_ros.nodes import policy_node
-def with_draft(policy, values):
-    time.sleep(2.0)
-    return policy
-policy_node.with_draft = with_draft
-from specvla_ros.fake_policy import FakePolicy
-policy_node.main(sys.argv, load=lambda values: FakePolicy(delay=0.2))
-"""
-    with process(slow, "--ros-args", *LONG_HOLD):
+    with draft_changing_process("time.sleep(2.0)", 0.2, *LONG_HOLD):
         peer.begin()
         peer.moving()
         with sending(peer):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from geometry_msgs.msg import PoseStamped
 from peer import LONG_HOLD, PATIENCE, Peer, is_moving, policy_process, process, running_peer, wait_until
+from rclpy.qos import QoSProfile
 from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
@@ -82,23 +83,16 @@ def test_an_emergency_stop_that_was_pressed_before_the_node_started_counts(peer:
         assert not peer.received["command"]
 
 
-def test_an_emergency_stop_from_a_volatile_publisher_is_heard_too(peer: Peer) -> None:
-    volatile = peer.create_publisher(Bool, "estop", qos.COMMAND)
+@pytest.mark.parametrize(("profile", "subscriptions"), [(qos.COMMAND, 2), (qos.BEST_EFFORT, 1)])
+def test_an_emergency_stop_from_a_publisher_that_latches_nothing_is_heard_too(
+    peer: Peer, profile: QoSProfile, subscriptions: int
+) -> None:
+    button = peer.create_publisher(Bool, "estop", profile)
     with policy_process("FakePolicy()", *LONG_HOLD):
         peer.begin()
-        wait_until(lambda: volatile.get_subscription_count() == 2)
+        wait_until(lambda: button.get_subscription_count() == subscriptions)
         peer.moving()
-        volatile.publish(Bool(data=True))
-        peer.wait_for_rest()
-
-
-def test_an_emergency_stop_from_a_best_effort_publisher_is_heard_too(peer: Peer) -> None:
-    careless = peer.create_publisher(Bool, "estop", qos.BEST_EFFORT)
-    with policy_process("FakePolicy()", *LONG_HOLD):
-        peer.begin()
-        wait_until(lambda: careless.get_subscription_count() == 1)
-        peer.moving()
-        careless.publish(Bool(data=True))
+        button.publish(Bool(data=True))
         peer.wait_for_rest()
         assert "emergency stop" in peer.status("emergency stop")
 
