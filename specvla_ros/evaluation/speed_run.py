@@ -54,9 +54,11 @@ def run_speeds(sweep: Sequence[EvaluationOptions], frames: int, output: Path, ri
 
 
 def speed_file(sweep: Sequence[EvaluationOptions]) -> str:
-    """Name of a measurement, by suite and drafts, so that one of other drafts in the same folder stands beside it."""
-    drafts = dict.fromkeys(plain_name(one.draft) for one in sweep if one.draft != PLAIN)
-    return f"speed_{sweep[0].suite}_{'-'.join(drafts or [PLAIN])}.json"
+    """Name of a measurement, by all that was timed, so that another one in the same folder stands beside it."""
+    timed = [one for one in sweep if one.draft != PLAIN]
+    drafts = dict.fromkeys(plain_name(one.draft) for one in timed)
+    thresholds = dict.fromkeys(f"r{plain_name(threshold_text(one.threshold))}" for one in timed)
+    return f"{'_'.join(['speed', sweep[0].suite, '-'.join(drafts or [PLAIN]), *thresholds])}.json"
 
 
 def _measure(sweep: Sequence[EvaluationOptions], frames: int, rig: Rig) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def test_a_later_sweep_in_the_same_folder_is_written_beside_the_earlier(tmp_path
 def test_the_speed_up_of_every_draft_and_threshold_is_measured_in_one_run(tmp_path: Path) -> None:
     sweep = combinations(options(tmp_path), ["hold", "linear"], [0, 9], ["lockstep", "fixed:100"])
     figures, screen = run(sweep, tmp_path, frames=4)
-    report = json.loads((tmp_path / "speed_libero_object_hold-linear.json").read_text())
+    report = json.loads((tmp_path / "speed_libero_object_hold-linear_r0_r9.json").read_text())
     assert [report] == json.loads(json.dumps(figures["speed"]))
     assert (report["tasks"], report["frames"]) == ([1], 4)
     assert [(row["draft"], row["threshold"]) for row in report["rows"]] == [
@@ -155,17 +155,19 @@ def test_the_speed_up_of_every_draft_and_threshold_is_measured_in_one_run(tmp_pa
     assert "speed-up" in screen
 
 
-def test_every_suite_is_timed_and_other_drafts_are_timed_beside(tmp_path: Path) -> None:
+def test_every_suite_is_timed_and_other_drafts_and_thresholds_are_timed_beside(tmp_path: Path) -> None:
     suites = ["libero_object", "libero_goal"]
     figures, _ = run(combinations(options(tmp_path), ["hold"], [0], ["lockstep"], suites), tmp_path, frames=2)
     assert [report["suite"] for report in figures["speed"]] == suites
-    first = (tmp_path / "speed_libero_object_hold.json").read_bytes()
+    first = (tmp_path / "speed_libero_object_hold_r0.json").read_bytes()
     run(combinations(options(tmp_path), ["linear", "none"], [0], ["lockstep"]), tmp_path, frames=2)
+    run(combinations(options(tmp_path), ["hold"], [0, 9], ["lockstep"]), tmp_path, frames=2)
     names = {file.name for file in tmp_path.glob("speed*.json")}
     assert names == {
-        f"speed_{name}.json" for name in ("libero_object_hold", "libero_goal_hold", "libero_object_linear")
+        f"speed_libero_{name}.json"
+        for name in ("object_hold_r0", "goal_hold_r0", "object_linear_r0", "object_hold_r0_r9")
     }
-    assert (tmp_path / "speed_libero_object_hold.json").read_bytes() == first
+    assert (tmp_path / "speed_libero_object_hold_r0.json").read_bytes() == first
 
 
 def test_frames_are_spread_over_all_tasks_of_the_sweep(tmp_path: Path) -> None:
