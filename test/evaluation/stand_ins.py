@@ -24,14 +24,24 @@ DELAYS = {"none": 0.02, "hold": 0.005, "linear": 0.01}
 """Seconds that an action takes with each draft."""
 
 
-@dataclass(frozen=True)
-class FakeRig(Rig):
-    """Three tasks of a fake scene, odd ones solved after SHORT steps; `fault` is raised or ends the process."""
-
-    fault: str = ""
+class FakeScenesRig(Rig):
+    """Three tasks of a fake scene, odd ones solved after SHORT steps, and the policies of the options."""
 
     def tasks(self, options: EvaluationOptions) -> list[Task]:
         return [task(options.suite, index) for index in range(3)]
+
+    def create_environment(self, options: EvaluationOptions, task: Task) -> Environment:
+        with (options.output / f"scenes-{os.getpid()}").open("a") as file:
+            file.write(f"{task.index}\n")
+        values = {"suite": task.suite, "task": task.index}
+        return FakeEnvironment(values, success_step=SHORT if task.index % 2 else 0)
+
+
+@dataclass(frozen=True)
+class FakeRig(FakeScenesRig):
+    """Fake policies too; `fault` is raised or ends the process."""
+
+    fault: str = ""
 
     def load_policy(self, options: EvaluationOptions) -> Policy:
         if self.fault == "raise":
@@ -42,12 +52,6 @@ class FakeRig(Rig):
 
     def load_policies(self, several: Sequence[EvaluationOptions]) -> list[Policy]:
         return [FakePolicy(expand_thresholds(one.threshold), DELAYS[one.draft]) for one in several]
-
-    def create_environment(self, options: EvaluationOptions, task: Task) -> Environment:
-        with (options.output / f"scenes-{os.getpid()}").open("a") as file:
-            file.write(f"{task.index}\n")
-        values = {"suite": task.suite, "task": task.index}
-        return FakeEnvironment(values, success_step=SHORT if task.index % 2 else 0)
 
 
 class ServedFaultRig(FakeRig):
