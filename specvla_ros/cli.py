@@ -42,6 +42,13 @@ TaskIndex = Annotated[int, typer.Option(help="Index of the task in its suite.")]
 Episode = Annotated[int, typer.Option(help="Index of the fixed initial state, 0 to 49.")]
 MaxSteps = Annotated[int, typer.Option(min=0, help="Steps at most; 0 is the suite's limit.")]
 UnnormKey = Annotated[str, typer.Option(help="norm_stats key; may be left out when there is only one.")]
+ImagePreparation = Annotated[
+    str,
+    typer.Option(
+        help="What is done to an image first: libero, centre_crop (for a fine-tune with image augmentation), none, or "
+        "auto: libero for libero keys, else none."
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Weights = Annotated[str, typer.Option(help="full, or the language model's layers in 8 bits: float8 or int8.")]
@@ -89,6 +96,7 @@ def act(
     draft: Draft = "none",
     threshold: Threshold = 0,
     unnorm_key: UnnormKey = "",
+    image_preparation: ImagePreparation = "auto",
     device: Device = "auto",
     dtype: Dtype = "auto",
     json_file: Json = None,
@@ -97,7 +105,16 @@ def act(
     from specvla_ros.act import act_on_file, print_action
     from specvla_ros.runtime import load_policy
 
-    policy = load_policy(checkpoint or None, draft, threshold, device, dtype, unnorm_key or None, graphs=False)
+    policy = load_policy(
+        checkpoint or None,
+        draft,
+        threshold,
+        device,
+        dtype,
+        unnorm_key or None,
+        preparation=image_preparation,
+        graphs=False,
+    )
     action = act_on_file(policy, image, instruction)
     if json_file is None or str(json_file) != "-":
         print_action(action, Console())
@@ -358,6 +375,7 @@ def check_replay(
     draft: Draft = "hold",
     device: Device = "auto",
     unnorm_key: UnnormKey = "",
+    image_preparation: ImagePreparation = "auto",
     image_topic: ImageTopic = "",
     instruction_topic: InstructionTopic = "/instruction",
     command_topic: Annotated[str, typer.Option(help="EndEffectorCommand in the bag.")] = "/ee_command",
@@ -369,7 +387,13 @@ def check_replay(
     from specvla_ros.bags.replay_check import print_check, replay_check
 
     prepare_middleware()
-    policy = {"checkpoint": checkpoint, "draft": draft, "device": device, "unnorm_key": unnorm_key}
+    policy = {
+        "checkpoint": checkpoint,
+        "draft": draft,
+        "device": device,
+        "unnorm_key": unnorm_key,
+        "image_preparation": image_preparation,
+    }
     report = replay_check(bag, Topics(image_topic, instruction_topic, command_topic), policy, fast)
     print_check(report, Console(stderr=str(json_file) == "-"))
     write_json(report, json_file)
@@ -401,6 +425,7 @@ def compare_conditions(
     device: Device = "auto",
     dtype: Dtype = "auto",
     unnorm_key: UnnormKey = "",
+    image_preparation: ImagePreparation = "auto",
     plot: Annotated[Optional[Path], typer.Option(help="Draw it into this .svg, .png or .pdf.")] = None,  # noqa: UP045
     json_file: Json = None,
 ) -> None:
@@ -420,7 +445,7 @@ def compare_conditions(
     if plot:
         require_plottable(plot)
     conditions = combine(checkpoint or [""], draft or ["hold"], [parse_threshold(text) for text in threshold or ["0"]])
-    loading = partial(load, device=device, dtype=dtype, unnorm_key=unnorm_key)
+    loading = partial(load, device=device, dtype=dtype, unnorm_key=unnorm_key, preparation=image_preparation)
     with BagReader(bag) as reader:
         recording = Recording(reader, Topics(image_topic, instruction_topic), instruction)
         report = compare(conditions, recording, frames, loading)

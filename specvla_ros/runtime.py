@@ -46,7 +46,7 @@ class OpenVLAPolicy:
         decoder: the model and the loop around it.
         tokenizer: of the prompt; None when the checkpoint has none, and then only `decode` works.
         norm_stats: how normalised values become the checkpoint's units.
-        preparation: what is done to a camera image before the processor: "libero" or "none".
+        preparation: what is done to a camera image before the processor, see `prepare_image`; may be read.
         thresholds: see `specvla_ros.policy.Policy`.
         graphs: whether other drafts on these weights record CUDA graphs.
     """
@@ -70,7 +70,7 @@ class OpenVLAPolicy:
         self._tokenizer = tokenizer
         self._actions = ActionTokenizer(decoder.target.config.vocabulary_size)
         self._norm_stats = norm_stats
-        self._preparation = preparation
+        self.preparation = preparation
 
     def act(self, image: NDArray[np.uint8], instruction: str) -> Action:
         """Decode one action from an (H, W, 3) uint8 RGB image; see `specvla_ros.policy.Policy`."""
@@ -106,7 +106,7 @@ class OpenVLAPolicy:
             self._ahead.look(image)
 
     def _pixels(self, image: NDArray[np.uint8]) -> Tensor:
-        return processor_pixels(prepare_image(image, self._preparation))
+        return processor_pixels(prepare_image(image, self.preparation))
 
     def decode(self, input_ids: Tensor, pixel_values: Tensor) -> Action:
         """The same below the tokenizer and the image preparation: (n,) ids, BOS first, and (1, 6, 224, 224) pixels."""
@@ -141,7 +141,7 @@ class OpenVLAPolicy:
             decoder,
             self._tokenizer,
             self._norm_stats,
-            self._preparation,
+            self.preparation,
             thresholds,
             graphs=self._graphs,
         )
@@ -182,8 +182,9 @@ def load_policy(
         device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1".
         dtype: "auto" (bfloat16 on a GPU, float32 on a CPU), "float32", "bfloat16" or "float16".
         unnorm_key: which norm_stats to use; may be left out when the checkpoint has only one.
-        preparation: what is done to a camera image first: "libero" as OpenVLA's LIBERO evaluation does, "none", or
-            "auto": "libero" when the norm_stats key starts with it.
+        preparation: what is done to a camera image first: "libero" as OpenVLA's LIBERO evaluation does, "centre_crop",
+            the same for an upright camera, "none", or "auto": "libero" when the norm_stats key starts with it, else
+            "none".
         sha256: of the checkpoint's weights, see `weights_sha256`; not checked when empty.
         draft_sha256: of a learned draft's weights, likewise.
         tree: the tree of a learned draft; 50 nodes, depth 4, top-8 when None.

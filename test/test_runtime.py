@@ -90,7 +90,7 @@ def test_the_threshold_is_obeyed_from_the_next_action_on() -> None:
         ({"device": "gpu"}, "device 'gpu' is not one"),
         ({"dtype": "int8"}, "dtype 'int8' is not one; expected auto, float32"),
         ({"draft": "hold+none"}, "only drafts can be joined"),
-        ({"preparation": "bridge"}, "expected libero or none"),
+        ({"preparation": "bridge"}, "expected libero, centre_crop, none"),
         pytest.param(
             {"device": "cuda"},
             "this torch sees no GPU",

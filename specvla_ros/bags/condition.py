@@ -86,11 +86,14 @@ def _text(thresholds: Thresholds) -> str:
     return threshold_text(thresholds[0] if is_one else thresholds)
 
 
-def load(conditions: Sequence[Condition], device: str, dtype: str, unnorm_key: str) -> list[Loaded]:
+def load(
+    conditions: Sequence[Condition], device: str, dtype: str, unnorm_key: str, preparation: str = "auto"
+) -> list[Loaded]:
     """Policies of one checkpoint on the same weights; on one thread, as the policy node's default is.
 
     Raises:
         CheckpointError: the checkpoint or a draft cannot be used.
+        ConfigurationError: there is no such image preparation.
     """
     import torch
 
@@ -100,7 +103,9 @@ def load(conditions: Sequence[Condition], device: str, dtype: str, unnorm_key: s
     checkpoint = conditions[0].checkpoint
     directory = checkpoint_directory(checkpoint)
     key, _ = select_norm_stats(read_norm_stats(directory), unnorm_key or None, directory)
-    plain = load_policy(checkpoint or None, device=device, dtype=dtype, unnorm_key=unnorm_key or None)
+    plain = load_policy(
+        checkpoint or None, device=device, dtype=dtype, unnorm_key=unnorm_key or None, preparation=preparation
+    )
     vocabulary_size = plain.decoder.target.config.vocabulary_size
     return [
         Loaded(plain.with_draft(one.draft, one.thresholds), vocabulary_size, key.startswith("libero"))

@@ -45,6 +45,7 @@ def load_from_parameters(values: dict[str, Any]) -> Policy:
         graphs=values["cuda_graphs"],
         advance=_log_progress,
     )
+    get_logger("specvla").info(f"image_preparation is {policy.preparation}")
     policy.act(np.full((WARM_UP_SIZE, WARM_UP_SIZE, 3), 128, np.uint8), "warm up")
     policy.reset()
     return policy

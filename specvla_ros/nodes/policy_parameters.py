@@ -29,8 +29,9 @@ PARAMETERS = (
     ParameterSpec(
         "image_preparation",
         "auto",
-        "before the processor: libero (rotate, JPEG, Lanczos, centre crop), none, or auto: libero for libero keys",
-        choices=("auto", "libero", "none"),
+        "before the processor: libero (rotate, JPEG, Lanczos, centre crop), centre_crop (the same without rotating), "
+        "none, or auto: libero for libero keys, else none",
+        choices=("auto", "libero", "centre_crop", "none"),
     ),
     ParameterSpec(
         "draft",

@@ -15,7 +15,7 @@ from torch import Tensor
 from specvla_ros.errors import ConfigurationError, ImageError
 from specvla_ros.vla.config import IMAGE_SIZE
 
-PREPARATIONS = ("libero", "none")
+PREPARATIONS = ("libero", "centre_crop", "none")
 JPEG_QUALITY = 95
 """TensorFlow's default, with its 4:2:0 chroma."""
 CROP_AREA = 0.9
@@ -39,7 +39,8 @@ def prepare_image(image: RGB, preparation: str) -> RGB:
     Args:
         image: (H, W, 3) uint8 RGB.
         preparation: "libero" for OpenVLA's LIBERO checkpoints: rotate, JPEG round trip, Lanczos to 224, centre crop;
-            "none" leaves the image as it is.
+            "centre_crop" the same without the rotation, for an upright camera and a checkpoint that was trained with
+            OpenVLA's image augmentation (its fine-tuning script's default); "none" leaves the image as it is.
 
     Raises:
         ImageError: not an (H, W, 3) uint8 image.
@@ -49,7 +50,7 @@ def prepare_image(image: RGB, preparation: str) -> RGB:
     require_preparation(preparation)
     if preparation == "none":
         return image
-    return centre_crop(prepare_uncropped(image))
+    return centre_crop(prepare_uncropped(image) if preparation == "libero" else resize_lanczos(jpeg_round_trip(image)))
 
 
 def prepare_uncropped(image: RGB) -> RGB:
@@ -89,7 +90,7 @@ def require_preparation(name: str) -> None:
         ConfigurationError: it is none of `PREPARATIONS`.
     """
     if name not in PREPARATIONS:
-        raise ConfigurationError(f"image preparation {name!r} is not one; expected {' or '.join(PREPARATIONS)}")
+        raise ConfigurationError(f"image preparation {name!r} is not one; expected {', '.join(PREPARATIONS)}")
 
 
 def require_rgb(image: RGB) -> None:

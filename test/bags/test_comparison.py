@@ -20,12 +20,13 @@ from rich.console import Console
 
 from specvla_ros.bags.comparison import compare
 from specvla_ros.bags.comparison_view import print_comparison, write_plot
-from specvla_ros.bags.condition import Condition, Loaded, combine
+from specvla_ros.bags.condition import Condition, Loaded, combine, load
 from specvla_ros.bags.recording import Recording, Topics
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.fake_policy import FakePolicy
 from specvla_ros.nodes.bag import BagReader
 from specvla_ros.policy import Action
+from specvla_ros.runtime import OpenVLAPolicy
 
 BAG = Path(__file__).parents[1] / "data" / "closed_loop"
 
@@ -139,6 +140,17 @@ def test_without_matplotlib_a_plot_is_refused_before_anything_is_decoded(tmp_pat
     )
     assert result.returncode == 1 and "plot.svg needs matplotlib" in " ".join(result.stderr.split())
     assert result.stdout == ""
+
+
+def test_the_policies_prepare_images_as_told() -> None:
+    (loaded,) = load(combine([""], ["hold"], [0]), "cpu", "auto", "", "centre_crop")
+    assert isinstance(loaded.policy, OpenVLAPolicy) and loaded.policy.preparation == "centre_crop"
+    words = "--threshold 0 --threshold 3 --image-preparation crop"
+    command = [sys.executable, "-m", "specvla_ros.cli", "compare", str(BAG), *words.split()]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 1 and "'crop' is not one; expected libero, centre_crop, none" in " ".join(
+        result.stderr.split()
+    )
 
 
 def test_the_command_compares_thresholds_of_the_packages_own_model() -> None:

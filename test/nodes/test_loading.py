@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from specvla_ros import load_policy
 from specvla_ros.errors import CheckpointError, ConfigurationError
@@ -36,6 +37,15 @@ def test_another_draft_on_the_same_weights_gives_the_same_answers_at_another_cos
     assert expected.tokens == drafted_first.tokens == second.tokens
     assert second.stats.forwards < expected.stats.forwards
     assert drafted.decoder.target is plain.decoder.target
+
+
+def test_the_image_preparation_of_a_fine_tune_reaches_the_policy() -> None:
+    values = {spec.name: spec.default for spec in PARAMETERS} | {"image_preparation": "centre_crop"}
+    prepared = load_from_parameters(values)
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    _, pixels = prepared.prepare(image, "pick up the bowl")
+    _, turned = load_policy().prepare(image[::-1, ::-1], "pick up the bowl")
+    assert torch.equal(pixels, turned)
 
 
 def test_a_draft_that_does_not_exist_is_refused_by_name() -> None:

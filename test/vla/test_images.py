@@ -122,6 +122,13 @@ def test_a_flat_image_stays_flat_through_every_step() -> None:
         assert (prepare_image(image, "libero") == value).all()
 
 
+def test_an_upright_camera_is_prepared_as_liberos_without_the_rotation() -> None:
+    image = noise(256, 256)
+    upright = prepare_image(image, "centre_crop")
+    assert np.array_equal(upright, prepare_image(rotate_half_turn(image), "libero"))
+    assert not np.array_equal(upright, prepare_image(image, "libero"))
+
+
 def test_preparation_none_leaves_the_image_alone() -> None:
     image = noise(40, 30)
     assert np.array_equal(prepare_image(image, "none"), image)
@@ -143,5 +150,5 @@ def test_what_is_no_rgb_image_is_refused_by_shape_and_type(image: np.ndarray) ->
 
 
 def test_an_unknown_preparation_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="expected libero or none"):
+    with pytest.raises(ConfigurationError, match="expected libero, centre_crop, none"):
         prepare_image(noise(8, 8), "bridge")
