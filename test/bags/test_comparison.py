@@ -143,7 +143,7 @@ def test_without_matplotlib_a_plot_is_refused_before_anything_is_decoded(tmp_pat
 
 
 def test_the_policies_prepare_images_as_told() -> None:
-    (loaded,) = load(combine([""], ["hold"], [0]), "cpu", "auto", "", "centre_crop")
+    loaded, _ = load(combine([""], ["hold"], [0, 3]), "cpu", "auto", "", "centre_crop")
     assert isinstance(loaded.policy, OpenVLAPolicy) and loaded.policy.preparation == "centre_crop"
     words = "--threshold 0 --threshold 3 --image-preparation crop"
     command = [sys.executable, "-m", "specvla_ros.cli", "compare", str(BAG), *words.split()]
