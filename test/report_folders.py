@@ -9,6 +9,7 @@ from typing import Any
 
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rollout import EpisodeResult
+from specvla_ros.evaluation.speed_run import MEASUREMENT
 
 
 def write_run(
@@ -33,7 +34,7 @@ def write_speed(folder: Path, run: EvaluationOptions, speed_ups: dict[tuple[str,
     """A measurement with rows by draft and threshold, by the drafts' names."""
     conditions = run.conditions()
     report = {
-        **{name: conditions[name] for name in ("suite", "checkpoint", "fingerprint", "fast_rendering", "image_size")},
+        **{name: conditions[name] for name in MEASUREMENT},
         "tasks": [0, 1],
         "frames": 50,
         "device": "a made-up processor",

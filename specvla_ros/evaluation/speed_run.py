@@ -24,7 +24,7 @@ SPEED_FILES = "speed*.json"
 """Of all measurements in a folder; an earlier version of this package wrote `speed.json`."""
 
 MEASUREMENT, ROW = (
-    ("suite", "checkpoint", "fingerprint", "fast_rendering", "image_size"),
+    ("suite", "checkpoint", "fingerprint", "dtype", "weights", "fast_rendering", "image_size"),
     ("draft", "threshold", "fingerprint"),
 )
 """The conditions that a measurement says of itself, and of each of its rows."""

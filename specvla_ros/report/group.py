@@ -1,4 +1,4 @@
-"""The evaluations of one checkpoint on one suite with one seed."""
+"""The evaluations that differ in draft, threshold and latency only: of one checkpoint on one suite."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from specvla_ros.evaluation.runs import Run
 from specvla_ros.policy import PLAIN
 from specvla_ros.report.speed import SpeedUp, belongs, speed_ups
 
+ROW = {"draft", "threshold", "mode", "latency", "hold_time"}
+"""Conditions that the rows of one table differ in."""
+TARGET = {"checkpoint", "fingerprint"}
+"""Conditions of which one is enough: the checkpoint in the same place, or the same weights wherever they lay."""
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -19,7 +24,7 @@ class Group:
     Attributes:
         title: of the sections; name: of their files.
         runs: at least one.
-        speeds: `specvla eval --speed` on the same suite and weights.
+        speeds: `specvla eval --speed` of the same.
     """
 
     title: str
@@ -54,23 +59,29 @@ class Group:
 
 
 def grouped(runs: Sequence[Run], speeds: Mapping[Path, dict[str, Any]]) -> list[Group]:
-    """In the order of the runs; checkpoint and seed are named where a suite was tried with several."""
+    """In the order of the runs; what a suite was tried with several of is named."""
     alike = _alike(runs)
     groups = []
     for group in alike:
-        beside = [one[0] for one in alike if one[0].suite == group[0].suite]
-        words = [group[0].suite]
-        if len({one.checkpoint for one in beside}) > 1:
-            words.append(group[0].checkpoint)
-        if len({one.conditions["seed"] for one in beside}) > 1:
-            words.append(f"seed {group[0].conditions['seed']}")
+        words = _words(group[0], [one[0] for one in alike if one[0].suite == group[0].suite])
         name = "_".join(words).replace(" ", "-")
         groups.append(Group(", ".join(words), name, group, [one for one in speeds.values() if belongs(one, group)]))
     return groups
 
 
+def _words(run: Run, beside: Sequence[Run]) -> list[str]:
+    """The suite, and what distinguishes a run from others of it."""
+    words = [run.suite]
+    if len({one.checkpoint for one in beside}) > 1:
+        words.append(run.checkpoint)
+    for name in run.conditions.keys() - ROW - TARGET:
+        if len({one.conditions.get(name) for one in beside}) > 1:
+            words.append(f"{name.replace('_', ' ')} {run.conditions[name]}")
+    return [words[0], *sorted(words[1:])]
+
+
 def _alike(runs: Sequence[Run]) -> list[list[Run]]:
-    """Those of one suite, one seed and one checkpoint: in the same place, or of the same weights wherever they lay."""
+    """Those that `_belong_together`, directly or by way of another."""
     groups: list[list[Run]] = []
     for run in runs:
         ours = [group for group in groups if any(_belong_together(run, one) for one in group)]
@@ -81,5 +92,5 @@ def _alike(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def _belong_together(one: Run, other: Run) -> bool:
-    same = {name for name, value in one.conditions.items() if other.conditions.get(name) == value}
-    return {"suite", "seed"} <= same and bool({"checkpoint", "fingerprint"} & same)
+    differ = {name for name, value in one.conditions.items() if other.conditions.get(name, value) != value}
+    return differ <= ROW | TARGET and not differ >= TARGET

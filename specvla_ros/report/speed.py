@@ -68,9 +68,16 @@ def speed_ups(speeds: Iterable[Mapping[str, Any]], runs: Sequence[Run]) -> dict[
 
 
 def belongs(speed: Mapping[str, Any], runs: Sequence[Run]) -> bool:
-    """Whether a measurement is about the weights and the suite of some of these evaluations."""
-    weights = {row["fingerprint"] for row in speed["rows"]}
-    return any(run.suite == speed["suite"] and run.conditions["fingerprint"] in weights for run in runs)
+    """Whether a measurement is about the weights and the suite of some of these evaluations.
+
+    An earlier version of this package did not write `dtype` and `weights`.
+    """
+    fingerprints = {row["fingerprint"] for row in speed["rows"]}
+    return any(
+        run.conditions["fingerprint"] in fingerprints
+        and all(speed.get(name, run.conditions[name]) == run.conditions[name] for name in ("suite", "dtype", "weights"))
+        for run in runs
+    )
 
 
 def timed_drafts(speed: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from report_folders import episode, write_run, write_speed
 
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.evaluation.history import Session, add_session
+from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.runs import read_runs
 from specvla_ros.report.films import film_path
 from specvla_ros.report.group import grouped
@@ -155,12 +156,22 @@ def test_seeds_are_not_mixed(tmp_path: Path) -> None:
     assert [[run.conditions["seed"] for run in one.runs] for one in groups] == [[0, 0], [7, 7]]
 
 
-def test_plain_decoding_of_other_scenes_is_not_set_beside_an_evaluation(tmp_path: Path) -> None:
-    write_run(tmp_path / "none_r0", [episode(rounds=PLAIN_ROUNDS)])
-    write_run(tmp_path / "hold_r0", [episode()], draft="hold", max_steps=50)
-    write_run(tmp_path / "hold_r3", [episode()], draft="hold", threshold=3)
-    table = rows(write_report(tmp_path, tmp_path / "report").parent / "libero_object_main.csv")
-    assert [row["greedy, same starts"] for row in table[:3]] == ["1", "", "1"]
+def test_other_weights_and_other_scenes_have_tables_of_their_own(tmp_path: Path) -> None:
+    for name, changed in {"full": {}, "float8": {"weights": "float8"}, "short": {"max_steps": 50}}.items():
+        write_run(tmp_path / f"{name}_none", [episode(rounds=PLAIN_ROUNDS)], **changed)
+        write_run(tmp_path / f"{name}_hold", [episode()], draft="hold", **changed)
+    speeds = {"full": 1.5, "float8": 1.2}
+    for weights, speed_up in speeds.items():
+        (tmp_path / weights).mkdir()
+        run = EvaluationOptions("libero_object", tmp_path, draft="hold", fast_rendering=True, weights=weights)
+        write_speed(tmp_path / weights, run, {("none", 0): 1.0, ("hold", 0): speed_up})
+    page = write_report(tmp_path, tmp_path / "report")
+    names = ("max-steps-0_weights-full", "max-steps-0_weights-float8", "max-steps-50_weights-full")
+    tables = [rows(page.parent / f"libero_object_{name}_main.csv")[:2] for name in names]
+    assert [[row["draft"] for row in table] for table in tables] == [["none", "hold"]] * 3
+    assert [table[1]["greedy, same starts"] for table in tables] == ["1"] * 3
+    assert [table[1]["speed-up"] for table in tables[:2]] == ["1.50", "1.20"]
+    assert "libero_object, max steps 0, weights float8" in page.read_text()
 
 
 def test_what_has_no_data_is_left_out_and_the_command_that_makes_it_is_named(tmp_path: Path) -> None:
