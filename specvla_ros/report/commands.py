@@ -83,7 +83,8 @@ def _sweeps(common: EvaluationOptions, runs: Sequence[Run]) -> list[Sequence[Run
         parts = [[run for run in runs if getattr(run.options, name) == value] for value in values]
         if len(parts) > 1:
             ways.append([one for part in parts for one in _sweeps(common, part)])
-    return min(ways, key=len)
+    # The same conditions twice, in folders with names of their own, are a command each.
+    return min(ways, key=len, default=[[run] for run in runs])
 
 
 def _swept(runs: Sequence[Run]) -> dict[str, list[Any]]:

@@ -54,7 +54,7 @@ def hardly_relaxed(runs: Sequence[Run]) -> list[str]:
     for draft, group in sweep_groups(runs).items():
         strict = [run.total.tokens_per_forward for run in group if run.threshold == 0]
         relaxed = [run.total.tokens_per_forward for run in group if run.threshold != 0]
-        if strict and max(relaxed) < GROWTH * strict[0]:
+        if strict and relaxed and max(relaxed) < GROWTH * strict[0]:
             sentences.append(
                 f"Relaxing the threshold hardly lengthens what {draft} has accepted: {strict[0]:.2f} tokens per "
                 f"forward at 0, and at most {max(relaxed):.2f} at a higher one."

@@ -66,6 +66,14 @@ def timed(*conditions: tuple[str, int], suite: str = "libero_object", frames: in
     return {"suite": suite, "frames": frames, "rows": rows}
 
 
+def test_the_same_conditions_twice_are_a_command_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("here", "there"):
+        write_run(tmp_path / name, [episode()], draft="hold")
+    lines = commands(tmp_path, read_runs(tmp_path), {})
+    assert len(lines) == 2
+    check(tmp_path, lines, monkeypatch)
+
+
 def test_speed_measured_over_two_sweeps_is_a_command_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
