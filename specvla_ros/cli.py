@@ -103,8 +103,10 @@ def act(
 ) -> None:
     """One image and one instruction to one action."""
     from specvla_ros.act import act_on_file, print_action
+    from specvla_ros.evaluation.threshold import require_draft
     from specvla_ros.runtime import load_policy
 
+    require_draft([draft], [threshold])
     policy = load_policy(
         checkpoint or None,
         draft,
@@ -197,8 +199,8 @@ def evaluate(
         int,
         typer.Option(
             min=0,
-            help="Then time so many frames against plain greedy decoding, in turn, into speed_SUITE_DRAFTS.json; 0 "
-            "times none.",
+            help="Then time so many frames against plain greedy decoding, in turn, into a file speed_*.json for each "
+            "suite; 0 times none.",
         ),
     ] = 0,
     ros: Annotated[bool, typer.Option(help="Through the policy node and the LIBERO bridge.")] = False,
@@ -513,9 +515,17 @@ def main() -> NoReturn:
     try:
         app()
     except SpecVLAError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(1)
+        _exit_with(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _exit_with(f"{error.filename}: {error.strerror}")
     sys.exit(0)
+
+
+def _exit_with(message: str) -> NoReturn:
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

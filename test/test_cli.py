@@ -43,6 +43,8 @@ def test_act_shows_a_person_a_table(picture: Path) -> None:
         (["--draft", "/nowhere"], "/nowhere is not a directory"),
         (["--draft", "eagel"], "draft 'eagel' does not exist; expected none, hold, linear, eagle"),
         (["--unnorm-key", "mars"], "no norm_stats for unnorm_key 'mars'; the keys are libero_spatial_no_noops"),
+        (["--threshold", "3"], "threshold 3 says which draft tokens are accepted, and there is no draft; give one"),
+        (["--image-preparation", "crop"], "'crop' is not one; expected libero, centre_crop, none"),
         (["--instruction", " "], "the instruction is empty"),
     ],
 )
@@ -51,6 +53,13 @@ def test_a_mistake_is_answered_with_one_sentence(picture: Path, arguments: list[
     result = specvla("act", *(part for pair in given.items() for part in pair))
     assert result.returncode == 1
     assert sentence in result.stderr and "Traceback" not in result.stderr and result.stdout == ""
+
+
+def test_a_file_where_a_folder_should_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    result = specvla("eval", "--task", "0", "--trials", "1", "--output", str(tmp_path / "taken"))
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert f"error: {tmp_path}/taken: File exists" in result.stderr.replace("\n", "")
 
 
 def test_doctor_finds_what_the_tests_run_on(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from specvla_ros.evaluation.latency import LOCKSTEP
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import Rig
 from specvla_ros.evaluation.tables import Summary, summarise, write_summary
-from specvla_ros.evaluation.threshold import threshold_text
+from specvla_ros.evaluation.threshold import require_draft, threshold_text
 from specvla_ros.policy import PLAIN
 from specvla_ros.sim.holding import HOLD_TIME
 
@@ -34,8 +34,9 @@ def combinations(
         suites, seeds: instead of the options' own.
 
     Raises:
-        ConfigurationError: two drafts would share a folder.
+        ConfigurationError: see `require_draft`; two drafts would share a folder.
     """
+    require_draft(drafts, thresholds)
     every = itertools.product(suites or (options.suite,), seeds or (options.seed,), drafts, thresholds, latencies)
     chosen = dict.fromkeys(
         (suite, seed, draft, 0 if draft == PLAIN else threshold, latency)

@@ -5,11 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from specvla_ros.errors import ConfigurationError
+from specvla_ros.policy import PLAIN, expand_thresholds
 
 
 def threshold_text(threshold: int | Sequence[int]) -> str:
     """One number, or seven joined by commas: what `parse_threshold` reads."""
     return str(threshold) if isinstance(threshold, int) else ",".join(map(str, threshold))
+
+
+def require_draft(drafts: Sequence[str], thresholds: Sequence[int | Sequence[int]]) -> None:
+    """Refuse a threshold where nothing is drafted: it would silently be plain greedy decoding.
+
+    Raises:
+        ConfigurationError: there are thresholds and no drafts, or a threshold is out of range.
+    """
+    relaxed = [one for one in thresholds if any(expand_thresholds(one))]
+    if relaxed and set(drafts) == {PLAIN}:
+        raise ConfigurationError(
+            f"threshold {threshold_text(relaxed[0])} says which draft tokens are accepted, and there is no draft; give "
+            "one, such as hold"
+        )
 
 
 def parse_threshold(text: str) -> int | tuple[int, ...]:

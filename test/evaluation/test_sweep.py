@@ -137,6 +137,21 @@ def test_a_later_sweep_in_the_same_folder_is_written_beside_the_earlier(tmp_path
     assert len((tmp_path / "summary.md").read_text().splitlines()) == 5
 
 
+@pytest.mark.parametrize(
+    ("drafts", "threshold", "message"),
+    [
+        (["none"], 9, "there is no draft"),
+        (["none"], 256, "out of range"),
+        (["hold"], (1, 2, 3), "expected one for each"),
+    ],
+)
+def test_thresholds_that_mean_nothing_are_refused(
+    tmp_path: Path, drafts: list[str], threshold: int | tuple[int, ...], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        combinations(options(tmp_path), drafts, [0, threshold], ["lockstep"])
+
+
 def test_the_speed_up_of_every_draft_and_threshold_is_measured_in_one_run(tmp_path: Path) -> None:
     sweep = combinations(options(tmp_path), ["hold", "linear"], [0, 9], ["lockstep", "fixed:100"])
     figures, screen = run(sweep, tmp_path, frames=4)
