@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Optional
 
@@ -19,7 +20,6 @@ from specvla_ros.sim.holding import HOLD_TIME
 from specvla_ros.training.cli import app as train_app
 
 app = typer.Typer(
-    help="OpenVLA on a robot, fast: speculative decoding with a live acceptance threshold.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -62,7 +62,41 @@ FastRendering = Annotated[
         "model, which was trained with it, and off for a checkpoint, which was not."
     ),
 ]
-Json = Annotated[Optional[Path], typer.Option("--json", help="Write the figures to this file; - is standard output.")]  # noqa: UP045
+
+
+def _writable(file: Path | None) -> Path | None:
+    """Refuse a file that cannot be written before the work whose figures it is for."""
+    if file is not None and str(file) != "-":
+        is_new = not file.exists()
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.open("a").close()
+        except OSError as error:
+            raise ConfigurationError(f"{file} cannot be written: {error.strerror}") from error
+        if is_new:
+            file.unlink()
+    return file
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"specvla_ros {version('specvla_ros')}")
+        raise typer.Exit
+
+
+Json = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--json", callback=_writable, help="Write the figures to this file; - is standard output."),
+]
+
+
+@app.callback()
+def options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """OpenVLA on a robot, fast: speculative decoding with a live acceptance threshold."""
 
 
 @app.command()
@@ -90,11 +124,13 @@ def demo(
 
 @app.command()
 def act(
-    image: Annotated[Path, typer.Option(help="Camera image, any format that Pillow reads.")],
+    image: Annotated[
+        Path, typer.Option(help="As the camera gives it, any format that Pillow reads. LIBERO's are upside down.")
+    ],
     instruction: Annotated[str, typer.Option(help="What the robot should do.")],
     checkpoint: Checkpoint = "",
     draft: Draft = "none",
-    threshold: Threshold = 0,
+    threshold: Annotated[str, typer.Option(help="Bins: one number, or seven with commas between them.")] = "0",
     unnorm_key: UnnormKey = "",
     image_preparation: ImagePreparation = "auto",
     device: Device = "auto",
@@ -103,14 +139,15 @@ def act(
 ) -> None:
     """One image and one instruction to one action."""
     from specvla_ros.act import act_on_file, print_action
-    from specvla_ros.evaluation.threshold import require_draft
+    from specvla_ros.evaluation.threshold import parse_threshold, require_draft
     from specvla_ros.runtime import load_policy
 
-    require_draft([draft], [threshold])
+    bins = parse_threshold(threshold)
+    require_draft([draft], [bins])
     policy = load_policy(
         checkpoint or None,
         draft,
-        threshold,
+        bins,
         device,
         dtype,
         unnorm_key or None,
@@ -485,7 +522,8 @@ def doctor(json_file: Json = None) -> None:
     findings = examine()
     if json_file is None or str(json_file) != "-":
         print_findings(findings, Console())
-    write_json({finding.name: {"ok": finding.ok, "found": finding.found} for finding in findings}, json_file)
+    found = {one.name: {"ok": one.ok, "found": one.found, "advice": "" if one.ok else one.advice} for one in findings}
+    write_json(found, json_file)
     if any(not finding.ok and finding.required for finding in findings):
         raise typer.Exit(1)
 
@@ -503,11 +541,7 @@ def write_json(content: Any, file: Path | None) -> None:
     if str(file) == "-":
         print(text)
     else:
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text + "\n")
-        except OSError as error:
-            raise ConfigurationError(f"{file} cannot be written: {error.strerror}") from error
+        file.write_text(text + "\n")
 
 
 def main() -> NoReturn:

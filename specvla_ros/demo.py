@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean
+from statistics import harmonic_mean
 from typing import Any
 
 import rclpy
@@ -79,8 +79,8 @@ class Watch:
 
     @property
     def accept_length(self) -> float:
-        """Mean tokens per target forward."""
-        return mean(stats.accept_length for stats in self.stats) if self.stats else 0.0
+        """Tokens per target forward: of all actions together, not the mean of each one's."""
+        return harmonic_mean(stats.accept_length for stats in self.stats) if self.stats else 0.0
 
 
 def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:

@@ -157,7 +157,7 @@ class OpenVLAPolicy:
 
 def load_policy(
     checkpoint: str | Path | None = None,
-    draft: str | None = None,
+    draft: str = PLAIN,
     threshold: int | Sequence[int] = 0,
     device: str = "auto",
     dtype: str = "auto",
@@ -205,7 +205,7 @@ def load_policy(
         require_sha256(directory, sha256)
     key, norm_stats = select_norm_stats(read_norm_stats(directory), unnorm_key, directory)
     target = load_target(directory, select_dtype(dtype, torch_device), torch_device, weights)
-    drafter = build_drafter(draft or PLAIN, target, CAPACITY, tree or TreeConfig(), directory, draft_sha256)
+    drafter = build_drafter(draft, target, CAPACITY, tree or TreeConfig(), directory, draft_sha256)
     graphs = graphs and torch_device.type == "cuda"
     decoder = new_decoder(target, drafter, graphs=graphs, advance=advance)
     preparation = select_preparation(preparation, key)

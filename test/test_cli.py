@@ -44,7 +44,7 @@ def test_act_shows_a_person_a_table(picture: Path) -> None:
         (["--draft", "eagel"], "draft 'eagel' does not exist; expected none, hold, linear, eagle"),
         (["--unnorm-key", "mars"], "no norm_stats for unnorm_key 'mars'; the keys are libero_spatial_no_noops"),
         (["--threshold", "3"], "threshold 3 says which draft tokens are accepted, and there is no draft; give one"),
-        (["--image-preparation", "crop"], "'crop' is not one; expected libero, centre_crop, none"),
+        (["--image-preparation", "crop"], "'crop' is not one; expected auto, libero, centre_crop, none"),
         (["--instruction", " "], "the instruction is empty"),
     ],
 )

@@ -89,8 +89,10 @@ def test_the_threshold_is_obeyed_from_the_next_action_on() -> None:
         ({"threshold": [1, 2]}, "expected one for each of x, y, z"),
         ({"device": "gpu"}, "device 'gpu' is not one"),
         ({"dtype": "int8"}, "dtype 'int8' is not one; expected auto, float32"),
-        ({"draft": "hold+none"}, "only drafts can be joined"),
-        ({"preparation": "bridge"}, "expected libero, centre_crop, none"),
+        ({"draft": "hold+none"}, "only different drafts can be joined"),
+        ({"draft": "hold+hold"}, "only different drafts can be joined"),
+        ({"draft": ""}, "draft '' does not exist"),
+        ({"preparation": "bridge"}, "expected auto, libero, centre_crop, none"),
         pytest.param(
             {"device": "cuda"},
             "this torch sees no GPU",

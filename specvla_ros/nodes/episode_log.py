@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from statistics import harmonic_mean
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ class EpisodeLog:
             "latency_ms": percentiles(latency),
             "decode_ms": percentiles(decode),
             "ros_ms": percentiles(ros),
-            "accept_length": round(float(np.mean(lengths)), 3) if lengths else None,
+            "accept_length": round(harmonic_mean(lengths), 3) if lengths else None,
             "counts": dict(self.counts),
             "state_sha256": hashlib.sha256(state.tobytes()).hexdigest(),
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
+from statistics import harmonic_mean
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -113,6 +114,6 @@ class Health:
         if self._latencies:
             p50, p95 = np.percentile(self._latencies, [50, 95])
             rates["latency p50 [ms]"], rates["latency p95 [ms]"] = f"{p50:.1f}", f"{p95:.1f}"
-            rates["accept length [tokens per forward]"] = f"{np.mean(self._accept_lengths):.2f}"
+            rates["accept length [tokens per forward]"] = f"{harmonic_mean(self._accept_lengths):.2f}"
             rates["verification rounds"] = f"{np.mean(self._rounds):.2f}"
         return rates

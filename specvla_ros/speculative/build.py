@@ -30,15 +30,17 @@ def build_drafter(
         sha256: of a learned draft's weights, see `weights_sha256`; not checked when empty.
 
     Raises:
-        ConfigurationError: `none` is joined with another, or the checkpoint brings no draft.
+        ConfigurationError: there is no such draft, `none` is joined with another, one is named twice, or the checkpoint
+            brings no draft.
         CheckpointError: a draft checkpoint cannot be loaded.
     """
     parts = [part.strip() for part in name.split("+")]
     if len(parts) == 1:
         return _build_one(parts[0], target, capacity, tree, checkpoint, sha256)
-    if PLAIN in parts or "" in parts:
+    if PLAIN in parts or "" in parts or len(set(parts)) < len(parts):
         raise ConfigurationError(
-            f"draft {name!r}: only drafts can be joined by '+', for example 'hold+linear' or 'hold+/path/to/draft'"
+            f"draft {name!r}: only different drafts can be joined by '+', for example 'hold+linear' or "
+            "'hold+/path/to/draft'"
         )
     return MergedDrafter([_build_one(part, target, capacity, tree, checkpoint, sha256) for part in parts])
 
@@ -46,7 +48,7 @@ def build_drafter(
 def _build_one(
     name: str, target: OpenVLA, capacity: int, tree: TreeConfig, checkpoint: Path | None, sha256: str
 ) -> Drafter:
-    if name in ("", PLAIN):
+    if name == PLAIN:
         return NoDrafter()
     if name == "hold":
         return HoldDrafter()
@@ -54,7 +56,7 @@ def _build_one(
         return LinearDrafter(target.config.action_ids)
     if name == "eagle":
         directory = _own_draft(checkpoint)
-    elif "/" not in name and not Path(name).is_dir():
+    elif not name or ("/" not in name and not Path(name).is_dir()):
         raise ConfigurationError(
             f"draft {name!r} does not exist; expected none, hold, linear, eagle, or a draft's directory or hub name"
         )

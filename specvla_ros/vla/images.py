@@ -79,7 +79,8 @@ def select_preparation(name: str, norm_stats_key: str) -> str:
     """
     if name == "auto":
         return "libero" if norm_stats_key.startswith("libero") else "none"
-    require_preparation(name)
+    if name not in PREPARATIONS:
+        raise ConfigurationError(f"image preparation {name!r} is not one; expected auto, {', '.join(PREPARATIONS)}")
     return name
 
 

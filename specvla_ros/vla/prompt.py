@@ -43,12 +43,16 @@ class PromptTokenizer:
         """Ids of the prompt, BOS first and the empty token last.
 
         Raises:
-            ConfigurationError: the instruction is blank.
+            ConfigurationError: the instruction is blank, or no text.
         """
         if not instruction.strip():
             raise ConfigurationError(
                 "the instruction is empty; say what the robot should do, for example 'pick up the bowl'"
             )
+        try:
+            instruction.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigurationError(f"the instruction {instruction!r} is not UTF-8 text; write it as UTF-8") from error
         ids = self._tokenizer.encode(build_prompt(instruction)).ids
         if ids[:1] != [BOS_ID]:
             ids = [BOS_ID, *ids]

@@ -148,7 +148,7 @@ def test_the_policies_prepare_images_as_told() -> None:
     words = "--threshold 0 --threshold 3 --image-preparation crop"
     command = [sys.executable, "-m", "specvla_ros.cli", "compare", str(BAG), *words.split()]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert result.returncode == 1 and "'crop' is not one; expected libero, centre_crop, none" in " ".join(
+    assert result.returncode == 1 and "'crop' is not one; expected auto, libero, centre_crop, none" in " ".join(
         result.stderr.split()
     )
 
