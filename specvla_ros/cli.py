@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from dataclasses import replace
 from importlib.metadata import version
@@ -546,6 +547,8 @@ def write_json(content: Any, file: Path | None) -> None:
 
 def main() -> NoReturn:
     """Run a command; an error that a user can act on is one sentence and exit code 1."""
+    # As Ctrl-C does, so that the processes which were started end too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         app()
     except SpecVLAError as error:

@@ -19,6 +19,7 @@ from typing import Any
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.executors import ExternalShutdownException
+from rclpy.signals import SignalHandlerOptions
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -30,6 +31,8 @@ from specvla_ros.nodes import qos
 from specvla_ros.share import share_folder
 
 STOP_SECONDS = 10.0
+POLICY_NAME = "specvla"
+"""Of the policy node in its diagnostics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,9 @@ class Watch:
         self.status = status
 
     def on_diagnostics(self, diagnostics: DiagnosticArray) -> None:
-        """The policy node lives on without a policy; a demo has nothing to wait for then."""
+        """The policy node lives on without a policy; a demo has nothing to wait for then. Others report here too."""
         for status in diagnostics.status:
-            if status.level == DiagnosticStatus.ERROR and not self.stats:
+            if status.name == POLICY_NAME and status.level == DiagnosticStatus.ERROR and not self.stats:
                 self.failure = status.message
 
     @property
@@ -172,7 +175,7 @@ def require_success(child: subprocess.Popen[bytes], name: str, output: Path) -> 
 @contextmanager
 def listening(watch: Watch) -> Iterator[None]:
     """A third participant on the topics, for the screen."""
-    rclpy.init()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # a signal ends this process, and its nodes with it
     node = rclpy.create_node("demo")
     node.create_subscription(DecodeStats, "decode_stats", watch.on_stats, qos.STATS)
     node.create_subscription(EpisodeStatus, "episode_status", watch.on_status, qos.LATCHED)

@@ -5,15 +5,24 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rich.console import Console
 from test_cli import specvla
 
+from specvla_ros.demo import Watch
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.soak import Sample, SoakOptions, resident_mib, run_soak, summarise
+
+T = TypeVar("T")
 
 
 def test_a_soak_writes_memory_and_latency_over_time(tmp_path: Path) -> None:
@@ -32,6 +41,36 @@ def test_a_policy_that_cannot_be_loaded_ends_a_soak_with_the_reason(tmp_path: Pa
     result = specvla("soak", "--checkpoint", "/nowhere/openvla", "--output", tmp_path)
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert "/nowhere/openvla is not a directory" in result.stderr
+
+
+def test_a_command_that_is_told_to_end_ends_its_node_too(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "specvla_ros.cli", "soak", "--policy", "fake", "--output", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as soak:
+        children = Path(f"/proc/{soak.pid}/task/{soak.pid}/children")
+        node = wait_until(lambda: int((children.read_text().split() or ["0"])[0]))
+        wait_until(lambda: "policy loaded" in (tmp_path / "policy_node.log").read_text())
+        soak.terminate()
+        assert soak.wait(30) == 128 + signal.SIGTERM
+    assert not Path(f"/proc/{node}").exists()
+
+
+def wait_until(find: Callable[[], T]) -> T:
+    """What it finds at last."""
+    end = time.monotonic() + 60.0
+    while not (found := find()):
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.05)
+    return found
+
+
+def test_another_nodes_error_does_not_end_a_demo() -> None:
+    watch = Watch()
+    broken = DiagnosticStatus(level=DiagnosticStatus.ERROR, name="joystick", message="it is not there")
+    watch.on_diagnostics(DiagnosticArray(status=[broken]))
+    assert not watch.failure
+    broken.name = "specvla"
+    watch.on_diagnostics(DiagnosticArray(status=[broken]))
+    assert watch.failure == "it is not there"
 
 
 def test_without_matplotlib_a_soak_does_not_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

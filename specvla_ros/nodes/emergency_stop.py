@@ -26,12 +26,15 @@ class EmergencyStop:
         # Each hears publishers that another does not: what was latched, what is sent again when it is lost, and what
         # is promised nothing. A message that comes twice stops twice.
         silent = SubscriptionEventCallbacks(use_default_callbacks=False)
-        for profile in (qos.LATCHED, qos.COMMAND, qos.BEST_EFFORT):
+        subscriptions = [
             node.create_subscription(Bool, TOPIC, self._on_message, profile, event_callbacks=silent)
+            for profile in (qos.LATCHED, qos.COMMAND, qos.BEST_EFFORT)
+        ]
+        self._topic = subscriptions[0].topic_name  # as it was remapped
 
     def look(self, required: bool) -> None:
         """Whether somebody who has spoken is still there; asked again and again."""
-        self._heard = self._heard and self._node.count_publishers(TOPIC) > 0
+        self._heard = self._heard and self._node.count_publishers(self._topic) > 0
         guarded = self._heard or not required
         if guarded == self._stream.gate.guarded:
             return

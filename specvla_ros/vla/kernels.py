@@ -40,9 +40,18 @@ AMPLE = (8, 0), (8, 7), (9, 0), (10, 0)
 """Compute capabilities of the GPUs (servers', and Orin) whose programs share 160 kB and more; others' share 99 kB."""
 
 
-def usable(x: Tensor) -> bool:
-    """Whether these kernels can compute with `x`: on a GPU, row by row, in a type they know, no gradient to come."""
-    return x.is_cuda and x.dtype in DTYPES and x.is_contiguous() and not torch.is_grad_enabled() and _works()
+def usable(x: Tensor, dimensions: int = 2) -> bool:
+    """Whether these kernels can compute with `x`: on a GPU, in a type they know, no gradient to come.
+
+    Args:
+        dimensions: that `x` must have; the language model's kernels take (n, width), and training has batches of it.
+    """
+    knows = x.dim() == dimensions and x.dtype in DTYPES and x.is_contiguous()
+    return knows and not torch.is_grad_enabled() and _runs_on(x)
+
+
+def _runs_on(x: Tensor) -> bool:
+    return x.is_cuda and _works()
 
 
 @cache

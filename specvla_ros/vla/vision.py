@@ -75,7 +75,7 @@ class Block(nn.Module):
         return x + self.ls2(self.mlp(normed))
 
     def _add_and_norm(self, x: Tensor, attended: Tensor) -> tuple[Tensor, Tensor]:
-        if kernels.usable(x):
+        if kernels.usable(x, dimensions=3):
             scale = self.ls1.scale_factor if isinstance(self.ls1, LayerScale) else None
             return kernels.add_layer_norm(x, attended, scale, self.norm2.weight, self.norm2.bias, LAYER_NORM_EPS)
         x = x + self.ls1(attended)

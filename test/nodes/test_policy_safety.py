@@ -97,17 +97,24 @@ def test_an_emergency_stop_from_a_publisher_that_latches_nothing_is_heard_too(
         assert "emergency stop" in peer.status("emergency stop")
 
 
-def test_where_an_emergency_stop_is_required_nothing_moves_before_it_has_spoken_nor_once_it_is_lost(peer: Peer) -> None:
-    with policy_process("FakePolicy()", *LONG_HOLD, "-p", "estop_required:=true"):
+@pytest.mark.parametrize("topic", ["estop", "panel/stop"])
+def test_where_an_emergency_stop_is_required_nothing_moves_before_it_has_spoken_nor_once_it_is_lost(
+    peer: Peer, topic: str
+) -> None:
+    remapping = ["-r", f"estop:={topic}"] if topic != "estop" else []
+    with policy_process("FakePolicy()", *LONG_HOLD, "-p", "estop_required:=true", *remapping):
         peer.begin()
         peer.diagnosis("nobody has published on estop", peer.send)
         assert not peer.received["command"]
-        peer.estops.publish(Bool(data=False))
+        button = peer.create_publisher(Bool, topic, qos.LATCHED)
+        button.publish(Bool(data=False))
         peer.moving()
-        peer.destroy_publisher(peer.estops)
+        if topic == "estop":
+            peer.destroy_publisher(peer.estops)
+        peer.destroy_publisher(button)
         peer.wait_for_rest()
         assert peer.is_told_nothing(peer.send)
-        again = peer.create_publisher(Bool, "estop", qos.LATCHED)
+        again = peer.create_publisher(Bool, topic, qos.LATCHED)
         again.publish(Bool(data=False))
         peer.diagnosis("not enabled", peer.send)
         assert peer.is_told_nothing(peer.send), "its return alone moves nothing"

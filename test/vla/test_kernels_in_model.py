@@ -9,7 +9,9 @@ import torch
 from models import random_target
 from torch import Tensor
 
+from specvla_ros.training.greedy import act_greedily
 from specvla_ros.vla import kernels
+from specvla_ros.vla.config import IMAGE_SIZE
 from specvla_ros.vla.llama import LlamaModel, fuse_projections
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -55,7 +57,7 @@ def watch(monkeypatch: pytest.MonkeyPatch, name: str) -> Mock:
 
 def test_a_model_with_all_kernels_has_the_exact_ones_features(monkeypatch: pytest.MonkeyPatch) -> None:
     if not torch.cuda.is_available():
-        monkeypatch.setattr(kernels, "usable", lambda x: x.dtype in kernels.DTYPES and x.is_contiguous())
+        monkeypatch.setattr(kernels, "_runs_on", lambda x: True)
     called = {name: watch(monkeypatch, name) for name in ("product", "attend", "rotate_and_store", "add_rms_norm")}
     ours = features(model(DTYPE), DTYPE)
     counts = {name: kernel.call_count for name, kernel in called.items()}
@@ -64,3 +66,15 @@ def test_a_model_with_all_kernels_has_the_exact_ones_features(monkeypatch: pytes
     assert counts == {name: kernel.call_count for name, kernel in called.items()}, "none of them knows float64"
     for one, other in zip(ours, exact, strict=True):
         assert float((one.double() - other).norm() / other.norm()) < 8 * torch.finfo(DTYPE).eps
+
+
+def test_a_batch_of_images_is_computed_by_torch_and_has_the_exact_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = fuse_projections(random_target(0, hidden_size=256).eval().to(DEVICE))
+    prompt = torch.tensor([1, 5, 6, 7])
+    pixels = torch.randn(2, 6, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(1))
+    with monkeypatch.context() as without:
+        without.setattr(kernels, "_runs_on", lambda x: False)
+        exact = act_greedily(target, prompt, pixels.to(DEVICE))
+    if not torch.cuda.is_available():
+        monkeypatch.setattr(kernels, "_runs_on", lambda x: True)
+    assert torch.equal(act_greedily(target, prompt, pixels.to(DEVICE)).tokens, exact.tokens)
