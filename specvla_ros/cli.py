@@ -28,6 +28,9 @@ app = typer.Typer(
 
 app.add_typer(train_app, name="train")
 
+SCENES_OF_A_POLICY = 4
+"""At once, by default."""
+
 Checkpoint = Annotated[
     str, typer.Option(help="OpenVLA checkpoint: directory or hub name. Empty: the small model of this package.")
 ]
@@ -220,7 +223,10 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes, each with a scene; 0: one for each core.")] = 0,
+    workers: Annotated[
+        int,
+        typer.Option(min=0, help="Processes, each with a scene; 0: one for each core, or four that share a model."),
+    ] = 0,
     one_policy: Annotated[
         Optional[bool],  # noqa: UP045
         typer.Option(
@@ -256,6 +262,7 @@ def evaluate(
     from specvla_ros.evaluation.threshold import parse_threshold
     from specvla_ros.runtime import select_device
 
+    shares = select_device(device).type == "cuda" if one_policy is None else one_policy
     suites = suite or ["libero_spatial"]
     options = EvaluationOptions(
         suite=suites[0],
@@ -269,8 +276,8 @@ def evaluate(
         device=device,
         dtype=dtype,
         weights=weights,
-        workers=workers or os.cpu_count() or 1,
-        one_policy=select_device(device).type == "cuda" if one_policy is None else one_policy,
+        workers=workers or _workers(shares),
+        one_policy=shares,
         videos=videos,
         ros=ros,
     )
@@ -466,7 +473,10 @@ def compare_conditions(
     dtype: Dtype = "auto",
     unnorm_key: UnnormKey = "",
     image_preparation: ImagePreparation = "auto",
-    plot: Annotated[Optional[Path], typer.Option(help="Draw it into this .svg, .png or .pdf.")] = None,  # noqa: UP045
+    plot: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(callback=_writable, help="Draw it into this .svg, .png or .pdf."),
+    ] = None,
     json_file: Json = None,
 ) -> None:
     """Decode a bag's images under several thresholds, drafts or checkpoints: what does each cost, what does it change?
@@ -527,6 +537,12 @@ def doctor(json_file: Json = None) -> None:
     write_json(found, json_file)
     if any(not finding.ok and finding.required for finding in findings):
         raise typer.Exit(1)
+
+
+def _workers(share_one_policy: bool) -> int:
+    """One for each core; for one policy as many as it needs not to wait for pictures: each takes memory of its own."""
+    cores = os.cpu_count() or 1
+    return min(cores, SCENES_OF_A_POLICY) if share_one_policy else cores
 
 
 def _renders_fast(wanted: bool | None, checkpoint: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -31,6 +32,7 @@ from specvla_ros.nodes import qos
 from specvla_ros.share import share_folder
 
 STOP_SECONDS = 10.0
+LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 POLICY_NAME = "specvla"
 """Of the policy node in its diagnostics."""
 
@@ -148,7 +150,9 @@ def node_process(
     for remapping in remappings:
         command += ["-r", remapping]
     with (output / f"{name}.log").open("wb") as log:
-        child = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        child = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_end_with_parent
+        )
         try:
             yield child
         finally:
@@ -159,6 +163,12 @@ def node_process(
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
+
+
+def _end_with_parent() -> None:
+    """Have the kernel interrupt this child when its parent is gone, killed for example: it would go on commanding."""
+    if sys.platform == "linux":
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGINT)
 
 
 def require_success(child: subprocess.Popen[bytes], name: str, output: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +67,8 @@ class OpenVLAPolicy:
         self.thresholds = thresholds
         self.decoder = decoder
         self._graphs = graphs
+        # Not by a method of this policy: the two would hold each other, and the model, until Python looks for circles.
+        self._pixels = partial(pixels, preparation=preparation)
         self._ahead = ImageAhead(self._pixels) if decoder.target.device.type == "cuda" else None
         self._directory = directory
         self._tokenizer = tokenizer
@@ -74,10 +78,11 @@ class OpenVLAPolicy:
 
     def act(self, image: NDArray[np.uint8], instruction: str) -> Action:
         """Decode one action from an (H, W, 3) uint8 RGB image; see `specvla_ros.policy.Policy`."""
-        stopwatch = Stopwatch(self.decoder.target.device)
-        with stopwatch.phase("prepare"):
-            input_ids, pixel_values = self.prepare(image, instruction)
-        return self._decode(input_ids, pixel_values, stopwatch)
+        with current(self.decoder.target.device):
+            stopwatch = Stopwatch(self.decoder.target.device)
+            with stopwatch.phase("prepare"):
+                input_ids, pixel_values = self.prepare(image, instruction)
+            return self._decode(input_ids, pixel_values, stopwatch)
 
     def prepare(self, image: NDArray[np.uint8], instruction: str) -> tuple[Tensor, Tensor]:
         """What the model reads: (n,) prompt ids, BOS first, and (1, 6, 224, 224) pixels.
@@ -105,12 +110,10 @@ class OpenVLAPolicy:
         if self._ahead:
             self._ahead.look(image)
 
-    def _pixels(self, image: NDArray[np.uint8]) -> Tensor:
-        return processor_pixels(prepare_image(image, self.preparation))
-
     def decode(self, input_ids: Tensor, pixel_values: Tensor) -> Action:
         """The same below the tokenizer and the image preparation: (n,) ids, BOS first, and (1, 6, 224, 224) pixels."""
-        return self._decode(input_ids, pixel_values, Stopwatch(self.decoder.target.device))
+        with current(self.decoder.target.device):
+            return self._decode(input_ids, pixel_values, Stopwatch(self.decoder.target.device))
 
     def reset(self) -> None:
         """A new episode begins: drafts forget the last actions."""
@@ -127,8 +130,9 @@ class OpenVLAPolicy:
         Raises:
             CheckpointError, ConfigurationError: there is no such draft, or it does not fit the target.
         """
-        drafter = build_drafter(draft, self.decoder.target, CAPACITY, tree or TreeConfig(), self._directory, sha256)
-        return self.with_drafter(drafter, thresholds)
+        with current(self.decoder.target.device):
+            drafter = build_drafter(draft, self.decoder.target, CAPACITY, tree or TreeConfig(), self._directory, sha256)
+            return self.with_drafter(drafter, thresholds)
 
     def with_drafter(self, drafter: Drafter, thresholds: Thresholds) -> OpenVLAPolicy:
         """Another policy on the same weights, with a draft, a cache and a history of its own."""
@@ -204,13 +208,24 @@ def load_policy(
     if sha256:
         require_sha256(directory, sha256)
     key, norm_stats = select_norm_stats(read_norm_stats(directory), unnorm_key, directory)
-    target = load_target(directory, select_dtype(dtype, torch_device), torch_device, weights)
-    drafter = build_drafter(draft, target, CAPACITY, tree or TreeConfig(), directory, draft_sha256)
     graphs = graphs and torch_device.type == "cuda"
-    decoder = new_decoder(target, drafter, graphs=graphs, advance=advance)
+    with current(torch_device):
+        target = load_target(directory, select_dtype(dtype, torch_device), torch_device, weights)
+        drafter = build_drafter(draft, target, CAPACITY, tree or TreeConfig(), directory, draft_sha256)
+        decoder = new_decoder(target, drafter, graphs=graphs, advance=advance)
     preparation = select_preparation(preparation, key)
     tokenizer = PromptTokenizer(directory) if (directory / "tokenizer.json").is_file() else None
     return OpenVLAPolicy(directory, decoder, tokenizer, norm_stats, preparation, thresholds, graphs=graphs)
+
+
+def pixels(image: NDArray[np.uint8], preparation: str) -> Tensor:
+    """(1, 6, 224, 224) of an (H, W, 3) uint8 RGB image."""
+    return processor_pixels(prepare_image(image, preparation))
+
+
+def current(device: torch.device) -> AbstractContextManager[object]:
+    """Streams, events and kernels belong to a thread's current GPU, which is the first one unless told otherwise."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def new_decoder(

@@ -19,6 +19,13 @@ def checkpoint_directory(checkpoint: str | Path | None) -> Path:
     return resolve_checkpoint(checkpoint) if checkpoint else shipped_checkpoint()
 
 
+def hub_name(directory: Path) -> str:
+    """`owner/name@revision` of what huggingface_hub downloaded to a directory of its cache; of any other none."""
+    if directory.parent.name != "snapshots" or not directory.parents[1].name.startswith("models--"):
+        return ""
+    return f"{directory.parents[1].name.removeprefix('models--').replace('--', '/')}@{directory.name}"
+
+
 def shipped_checkpoint() -> Path:
     """Its directory.
 

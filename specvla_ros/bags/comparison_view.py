@@ -48,7 +48,7 @@ def _deviations(report: dict[str, Any], one: dict[str, Any]) -> Table:
     """By dimension."""
     table = Table(title=f"{one['label']}: deviation from {report['reference']}")
     for heading in ("dimension", "bins: mean", "p95", "largest", "unit", "mean", "p95", "largest"):
-        table.add_column(heading, justify="left" if heading in ("dimension", "unit") else "right")
+        table.add_column(heading, justify="left" if heading in ("dimension", "unit") else "right", overflow="fold")
     for index, (dimension, unit) in enumerate(zip(report["dimensions"], report["units"], strict=True)):
         bins = [f"{one['bins'][figure][index]:.1f}" for figure in FIGURES]
         units = [f"{one['units'][figure][index]:.4f}" for figure in FIGURES]

@@ -38,6 +38,7 @@ def run_bench(options: BenchOptions, console: Console) -> dict[str, Any]:
     Raises:
         SpecVLAError: weights, a draft, recorded lengths or images cannot be used.
     """
+    options.output.mkdir(parents=True, exist_ok=True)  # minutes before it is needed, if it cannot be made
     if options.threads:
         torch.set_num_threads(options.threads)
     plain = load_plain(options)
@@ -136,12 +137,8 @@ def _write(
     folder: Path, report: dict[str, Any], rows: Sequence[Row], timelines: Sequence[Timeline], title: str
 ) -> list[str]:
     """The files; what to tell about them."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / JSON_FILE).write_text(json.dumps(report, indent=1) + "\n")
-        (folder / MARKDOWN_FILE).write_text(_markdown(report, rows, title))
-    except OSError as error:
-        raise ConfigurationError(f"{folder} cannot be written: {error.strerror}") from error
+    (folder / JSON_FILE).write_text(json.dumps(report, indent=1) + "\n")
+    (folder / MARKDOWN_FILE).write_text(_markdown(report, rows, title))
     try:
         (folder / PLOT_FILE).write_text(phases_svg(rows))
         (folder / TIMELINE_FILE).write_text(timelines_svg(timelines))

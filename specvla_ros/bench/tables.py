@@ -71,10 +71,7 @@ def _drawn(
 ) -> rich.table.Table:
     drawn = rich.table.Table(title=title, title_justify="left")
     for heading in headings:
-        if heading == "row":
-            drawn.add_column(heading, min_width=20, overflow="fold")
-        else:
-            drawn.add_column(heading, justify="right")
+        drawn.add_column(heading, justify="left" if heading == "row" else "right", overflow="fold")
     for row, line in zip(rows, cells, strict=True):
         drawn.add_row(*line, style="" if row.kind == MEASURED else "dim")
     return drawn

@@ -35,16 +35,17 @@ def run_command(
     """
     figures: dict[str, Any] = {}
     rows: list[ConditionRow] = []
-    earlier = earlier_rows(output, sweep) if len(sweep) > 1 else []
+    is_sweep = len(sweep) > 1 or sweep[0].output != output
+    earlier = earlier_rows(output, sweep) if is_sweep else []
     for options, summaries in run_sweep(sweep, console, rig):
         rows.append(ConditionRow(options, summaries[-1]))
-        if len(sweep) == 1:
+        if not is_sweep:
             figures = summary_dict(summaries)
             console.print(terminal_table(summaries))
         else:
             figures = comparison_dict(rows)
             write_comparison([*earlier, *rows], output)
-    if len(sweep) > 1:
+    if is_sweep:
         console.print(comparison_table(rows))
     console.print(f"episodes, summary.json and summary.md: {output}", highlight=False, soft_wrap=True)
     if speed_frames:

@@ -34,8 +34,11 @@ class EpisodeFile:
         self._file = self.path.open("a+b")
         try:
             self._lock()
-            _require_same(folder / OPTIONS, conditions)
             self.results = self._read()
+            if self.results and (folder / OPTIONS).exists():
+                _require_same(folder / OPTIONS, conditions)
+            else:  # an attempt that did not get as far as an episode leaves nothing to go on with
+                replace_json(folder / OPTIONS, conditions)
         except ConfigurationError:
             self._file.close()
             raise
@@ -93,10 +96,7 @@ def _parse(lines: list[bytes], path: Path) -> list[EpisodeResult]:
 
 
 def _require_same(path: Path, conditions: Mapping[str, Any]) -> None:
-    """Compare with the conditions saved at `path`; save them where there are none."""
-    if not path.exists():
-        replace_json(path, conditions)
-        return
+    """Compare with the conditions saved at `path`."""
     try:
         saved = dict(json.loads(path.read_text()))
     except (ValueError, TypeError) as error:

@@ -47,10 +47,18 @@ def evaluate(options: EvaluationOptions, console: Console, rig: Rig | None = Non
         with pieces_bar(console) as progress, closing(_play(rig, options, tasks, left)) as played:
             description = _success_rate(list(results.values())) if results else "the first episodes"
             bar = progress.add_task(description, total=len(wanted), completed=len(results))
-            for result in played:
-                file.append(result)
-                results[Job(result.task, result.episode)] = result
-                progress.update(bar, completed=len(results), description=_success_rate(list(results.values())))
+            try:
+                for result in played:
+                    file.append(result)
+                    results[Job(result.task, result.episode)] = result
+                    progress.update(bar, completed=len(results), description=_success_rate(list(results.values())))
+            except KeyboardInterrupt:
+                console.print(
+                    f"interrupted: {len(results)} of {len(wanted)} episodes are finished and kept in {file.path}; the "
+                    "same command goes on with the others",
+                    soft_wrap=True,
+                )
+                raise
     return [results[job] for job in wanted]
 
 

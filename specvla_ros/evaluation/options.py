@@ -12,7 +12,7 @@ from specvla_ros.policy import PLAIN, expand_thresholds
 from specvla_ros.shipped import checkpoint_directory
 from specvla_ros.sim.holding import HOLD_TIME
 from specvla_ros.sim.libero import Task
-from specvla_ros.vla.fingerprint import weights_mark
+from specvla_ros.vla.fingerprint import settings_mark, weights_mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,4 +123,5 @@ class EvaluationOptions:
             "image_size": self.image_size,
             "ros": self.ros,
             "fingerprint": weights_mark([directory, *drafts]),
+            "settings": settings_mark(directory),
         }

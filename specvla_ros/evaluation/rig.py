@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rollout import Environment
+from specvla_ros.gpu_memory import free_memory
 from specvla_ros.policy import Policy, expand_thresholds
 from specvla_ros.sim.libero import LiberoEnvironment, Task, list_tasks
 from specvla_ros.vla.checkpoint import read_norm_stats
@@ -24,6 +25,7 @@ class Rig:
 
         from specvla_ros.runtime import load_policy
 
+        free_memory()  # the condition before had another model, or the same once more
         torch.set_num_threads(1)
         return load_policy(
             options.checkpoint_directory,

@@ -20,11 +20,14 @@ from specvla_ros.evaluation.rollout import EpisodeResult
 from specvla_ros.evaluation.tables import TOTAL, Summary
 from specvla_ros.evaluation.threshold import threshold_text
 from specvla_ros.policy import PLAIN, Thresholds, expand_thresholds
+from specvla_ros.shipped import hub_name
 
 CONDITIONS = ("draft", "threshold")
 """What the evaluations of a table differ in first."""
 SCENE = ("suite", "max_steps", "fast_rendering", "image_size", "seed")
 """The conditions that make an episode what it is, whatever the policy does."""
+SHORT_REVISION = 7
+"""Letters of a commit's hash in a title."""
 PLAIN_LABEL = "plain greedy"
 """Decoding without a draft."""
 
@@ -126,7 +129,9 @@ class Run:
     @property
     def checkpoint(self) -> str:
         """The target's name."""
-        return Path(self.conditions["checkpoint"]).name
+        directory = Path(self.conditions["checkpoint"])
+        name, _, revision = hub_name(directory).partition("@")
+        return f"{name}@{revision[:SHORT_REVISION]}" if name else directory.name
 
 
 def read_runs(folder: Path) -> list[Run]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 import numpy as np
@@ -52,9 +52,10 @@ class ServedPolicy:
 @contextmanager
 def serving(policies: Sequence[Policy], connections: Sequence[Connection]) -> Iterator[None]:
     """Answer each worker by a policy of its own, on the same weights, in a thread of its own."""
+    turn = Lock()
     threads = [
-        Thread(target=serve, args=pair, daemon=True, name="served policy")
-        for pair in zip(policies, connections, strict=True)
+        Thread(target=serve, args=(policy, connection, turn), daemon=True, name="served policy")
+        for policy, connection in zip(policies, connections, strict=True)
     ]
     for thread in threads:
         thread.start()
@@ -66,12 +67,18 @@ def serving(policies: Sequence[Policy], connections: Sequence[Connection]) -> It
             connection.close()
 
 
-def serve(policy: Policy, connection: Connection) -> None:
-    """The parent's end: until the worker is gone."""
+def serve(policy: Policy, connection: Connection, turn: Lock) -> None:
+    """The parent's end: until the worker is gone.
+
+    Args:
+        turn: one policy decodes at a time, so that its times are not those of waiting for another.
+    """
     with suppress(EOFError, OSError):
         while True:
             question = connection.recv()
-            connection.send(_answer(policy, question))
+            with turn:
+                answer = _answer(policy, question)
+            connection.send(answer)
 
 
 def _answer(policy: Policy, question: tuple[NDArray[np.uint8], str] | None) -> Action | SpecVLAError | None:

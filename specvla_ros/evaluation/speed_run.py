@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -14,6 +15,7 @@ from rich.table import Table
 from specvla_ros.evaluation.evaluate import chosen_tasks
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import Rig
+from specvla_ros.evaluation.runs import short_draft
 from specvla_ros.evaluation.speedup import Clip, measure_clips, record_frames
 from specvla_ros.evaluation.sweep import plain_name
 from specvla_ros.evaluation.threshold import threshold_text
@@ -23,6 +25,10 @@ from specvla_ros.sim.libero import Task
 SPEED_FILES = "speed*.json"
 """Of all measurements in a folder; an earlier version of this package wrote `speed.json`."""
 
+MARK_LENGTH = 8
+"""Hexadecimal digits that distinguish measurements of the same drafts in one folder."""
+LONGEST_DRAFTS = 80
+"""Letters of their names in a file's name."""
 MEASUREMENT, ROW = (
     ("suite", "checkpoint", "fingerprint", "dtype", "weights", "fast_rendering", "image_size"),
     ("draft", "threshold", "fingerprint"),
@@ -47,18 +53,19 @@ def run_speeds(sweep: Sequence[EvaluationOptions], frames: int, output: Path, ri
     reports: dict[Path, dict[str, Any]] = {}
     for suite in dict.fromkeys(one.suite for one in sweep):
         several = [one for one in sweep if one.suite == suite]
-        path = output / speed_file(several)
+        path = output / speed_file(several, frames)
         reports[path] = _measure(several, frames, rig)
         path.write_text(json.dumps(reports[path], indent=2) + "\n")
     return reports
 
 
-def speed_file(sweep: Sequence[EvaluationOptions]) -> str:
-    """Name of a measurement, by all that was timed, so that another one in the same folder stands beside it."""
-    timed = [one for one in sweep if one.draft != PLAIN]
-    drafts = dict.fromkeys(plain_name(one.draft) for one in timed)
-    thresholds = dict.fromkeys(f"r{plain_name(threshold_text(one.threshold))}" for one in timed)
-    return f"{'_'.join(['speed', sweep[0].suite, '-'.join(drafts or [PLAIN]), *thresholds])}.json"
+def speed_file(sweep: Sequence[EvaluationOptions], frames: int) -> str:
+    """Name of a measurement: suite, drafts, and a mark of all that was timed, so that another one stands beside it."""
+    timed = dict.fromkeys((one.draft, threshold_text(one.threshold)) for one in sweep if one.draft != PLAIN)
+    drafts = "-".join(dict.fromkeys(plain_name(short_draft(draft)) for draft, _ in timed)) or PLAIN
+    timed_on = (sweep[0].tasks, frames, sweep[0].device, sweep[0].dtype, sweep[0].weights)
+    mark = hashlib.sha256(repr((*timed, timed_on)).encode()).hexdigest()[:MARK_LENGTH]
+    return f"speed_{sweep[0].suite}_{drafts[:LONGEST_DRAFTS]}_{mark}.json"
 
 
 def _measure(sweep: Sequence[EvaluationOptions], frames: int, rig: Rig) -> dict[str, Any]:

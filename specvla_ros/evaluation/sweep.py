@@ -10,6 +10,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from specvla_ros.errors import ConfigurationError
+from specvla_ros.evaluation.episode_file import EPISODES, OPTIONS, read_results
 from specvla_ros.evaluation.evaluate import evaluate
 from specvla_ros.evaluation.latency import LOCKSTEP
 from specvla_ros.evaluation.options import EvaluationOptions
@@ -28,7 +29,8 @@ def combinations(
     suites: Sequence[str] = (),
     seeds: Sequence[int] = (),
 ) -> list[EvaluationOptions]:
-    """The options of each evaluation, in folders of their own below the output; a single one keeps the folder itself.
+    """The options of each evaluation, in folders of their own below the output; a single one keeps the folder itself,
+    if there are no others below it.
 
     Args:
         suites, seeds: instead of the options' own.
@@ -46,7 +48,7 @@ def combinations(
         replace(options, suite=suite, seed=seed, draft=draft, threshold=threshold, latency=latency)
         for suite, seed, draft, threshold, latency in chosen
     ]
-    if len(sweep) == 1:
+    if len(sweep) == 1 and not any(options.output.glob(f"*/{OPTIONS}")):
         return sweep
     several = len(set(suites)) > 1
     names = [f"{one.suite}_{folder_name(one)}" if several else folder_name(one) for one in sweep]
@@ -58,7 +60,9 @@ def combinations(
 def run_sweep(
     sweep: Sequence[EvaluationOptions], console: Console, rig: Rig | None = None
 ) -> Iterator[tuple[EvaluationOptions, list[Summary]]]:
-    """Evaluate one after the other; each one's tables by task, written beside its episodes, as soon as it is finished.
+    """Evaluate one after the other; each one's tables by task as soon as it is finished.
+
+    What is written beside the episodes is of all that lie there, also those that were not asked for this time.
 
     Raises:
         SpecVLAError: see `evaluate`.
@@ -67,7 +71,8 @@ def run_sweep(
         if len(sweep) > 1:
             console.print(f"{number} of {len(sweep)}: {options.output.name}", highlight=False, soft_wrap=True)
         summaries = summarise(evaluate(options, console, rig))
-        write_summary(summaries, options.output)
+        everything = sorted(read_results(options.output / EPISODES), key=lambda one: (one.task, one.episode))
+        write_summary(summarise(everything), options.output)
         yield options, summaries
 
 

@@ -156,14 +156,18 @@ class Player:
             return play()
         from specvla_ros.sim.video import VideoWriter
 
-        with VideoWriter(self._options.film(task, job.episode), CONTROL_RATE) as video:
+        film_file = self._options.film(task, job.episode)
+        unfinished = film_file.with_name(f"unfinished_{film_file.name}")
+        with VideoWriter(unfinished, CONTROL_RATE) as video:
 
             def film(frame: Frame) -> None:
                 assert frame.image is not None
                 state = "solved" if frame.success else f"step {frame.step}"
                 video.write(frame.image, f"{task.language} | {state}")
 
-            return play(on_frame=film)
+            result = play(on_frame=film)
+        unfinished.replace(film_file)  # an attempt that was broken off leaves no film of the episode
+        return result
 
     def close(self) -> None:
         """Free the scene."""

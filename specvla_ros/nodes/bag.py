@@ -28,6 +28,7 @@ TOPICS: dict[str, Any] = {
     "/image/compressed": CompressedImage,
     "/instruction": String,
     "/ee_command": EndEffectorCommand,
+    "/decode_stats": DecodeStats,
     "/episode_status": EpisodeStatus,
 }
 STORAGES = {"sqlite3": StoragePlugin.SQLITE3, "mcap": StoragePlugin.MCAP}

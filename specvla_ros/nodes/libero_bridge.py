@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.time import Time
@@ -33,6 +35,8 @@ from specvla_ros.sim.holding import STEP_NANOSECONDS, is_old, is_stale, without_
 from specvla_ros.sim.libero import CONTROL_RATE, STEP_LIMITS, Frame, LiberoEnvironment, Task, find_task
 from specvla_ros.sim.video import VideoWriter
 
+INSTRUCTION_SECONDS = 1.0
+"""That a policy which sees the images may take to hear the instruction too."""
 FIRST_SIM_TIME = 1_000_000_000
 """Simulated time starts at one second: zero means that no clock has come yet."""
 
@@ -68,6 +72,7 @@ class LiberoBridge(Node):
         self._patience = self._values["command_timeout"]
         self._video: VideoWriter | None = None
         self._bag: Any = None
+        self._heard: deque[DecodeStats] = deque()
         self._due = 0.0
         self._callbacks = SingleThreadedExecutor(context=self.context)
         self._callbacks.add_node(self)
@@ -131,8 +136,8 @@ class LiberoBridge(Node):
             self._step = frame.step
             self._film(frame, task)
         self._log.finish()
-        self._send_status(frame, self._now())
         time.sleep(0.1)  # the last action's statistics are still on their way
+        self._send_status(frame, self._now())
         return self._finish(environment, frame)
 
     def _open_files(self) -> None:
@@ -188,6 +193,8 @@ class LiberoBridge(Node):
             if self._images.get_subscription_count() == 0:
                 time.sleep(0.01)
                 continue
+            if not self._step and not stamps:
+                self._deliver_instruction()
             if stamps and self._step:
                 self._log.counts["images sent again"] += 1
                 # A policy that is slow, not deaf, would decode every frame twice.
@@ -203,6 +210,13 @@ class LiberoBridge(Node):
             f"no command came within {timeout:g} s for step {self._step}; check that a policy node runs {subscribers}, "
             "and what /diagnostics say"
         )
+
+    def _deliver_instruction(self) -> None:
+        """Wait until who is there has it: a policy that heard another one before would go by that."""
+        deadline = time.monotonic() + INSTRUCTION_SECONDS
+        while self._instructions.get_subscription_count() == 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self._instructions.wait_for_all_acked(Duration(seconds=INSTRUCTION_SECONDS))
 
     def _held_values(self, command: EndEffectorCommand | None) -> NDArray[np.float64]:
         """The last command while it holds; then no motion, with the gripper as it was."""
@@ -250,7 +264,9 @@ class LiberoBridge(Node):
         self._box.put(command)
 
     def _on_stats(self, stats: DecodeStats) -> None:
-        self._log.stats_arrived(Time.from_msg(stats.header.stamp).nanoseconds, stats)
+        self._log.stats_arrived(nanoseconds(stats.header.stamp), stats)
+        if self._bag:
+            self._heard.append(stats)  # a bag is written by one thread only
 
     def _send_instruction(self, text: str) -> None:
         message = String(data=text)
@@ -294,8 +310,12 @@ class LiberoBridge(Node):
         self._record("/episode_status", stamp, status)
 
     def _record(self, topic: str, stamp: int, message: Any) -> None:
-        if self._bag:
-            self._bag.write(topic, stamp, message)
+        if not self._bag:
+            return
+        self._bag.write(topic, stamp, message)
+        while self._heard:
+            stats = self._heard.popleft()
+            self._bag.write("/decode_stats", nanoseconds(stats.header.stamp), stats)
 
     def _film(self, frame: Frame, task: Task) -> None:
         if self._video and frame.image is not None:

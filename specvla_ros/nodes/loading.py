@@ -1,9 +1,7 @@
-"""The policy that the parameters ask for, from nothing to warm, and the GPU memory it takes."""
+"""The policy that the parameters ask for, from nothing to warm."""
 
 from __future__ import annotations
 
-import gc
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,25 +74,6 @@ def _tree(values: dict[str, Any]) -> TreeConfig:
     from specvla_ros.speculative.build import TreeConfig
 
     return TreeConfig(values["tree_nodes"], values["tree_depth"], values["tree_top_k"], legacy=values["legacy_draft"])
-
-
-def free_memory() -> None:
-    """Give back what a policy that nobody holds any longer took; torch would keep its GPU memory for the next."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
-
-
-def gpu_memory() -> dict[str, str]:
-    """GPU memory in use and reserved by this process, for the diagnostics; empty without a GPU in use."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_initialized():
-        return {}
-    return {
-        "GPU memory in use [MiB]": f"{torch.cuda.memory_allocated() / 2**20:.0f}",
-        "GPU memory reserved [MiB]": f"{torch.cuda.memory_reserved() / 2**20:.0f}",
-    }
 
 
 def describe(error: Exception) -> str:

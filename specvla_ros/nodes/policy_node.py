@@ -19,6 +19,7 @@ from std_srvs.srv import SetBool
 from visualization_msgs.msg import Marker
 
 from specvla_ros.errors import ConfigurationError
+from specvla_ros.gpu_memory import free_memory, gpu_memory
 from specvla_ros.msg import DecodeStats, EndEffectorCommand
 from specvla_ros.nodes import qos
 from specvla_ros.nodes.clock_watch import ClockWatch
@@ -29,7 +30,7 @@ from specvla_ros.nodes.inference import Inference
 from specvla_ros.nodes.inputs import LONGEST_INSTRUCTION, Arrival
 from specvla_ros.nodes.instruction_server import InstructionServer
 from specvla_ros.nodes.lifecycle import LoadedNode
-from specvla_ros.nodes.loading import describe, free_memory, gpu_memory, load_from_parameters, with_draft
+from specvla_ros.nodes.loading import describe, load_from_parameters, with_draft
 from specvla_ros.nodes.messages import nanoseconds
 from specvla_ros.nodes.parameters import declare
 from specvla_ros.nodes.policy_parameters import PARAMETERS
@@ -69,6 +70,7 @@ class PolicyNode(LoadedNode[Arrival]):
         self._second, self._seconds = Throttle(1.0), Throttle(PROGRESS)
         self._clock_watch = ClockWatch()
         self._instructed: deque[int] = deque(maxlen=INSTRUCTIONS)
+        self._others = 0
         self._camera: Any = None
         self._command_timer: Any = None
 
@@ -300,11 +302,21 @@ class PolicyNode(LoadedNode[Arrival]):
             "dry run": str(settings.dry_run).lower(),
             "motion": self._stream.gate.reason or "allowed",
             "workspace box": self._stream.workspace_trouble() or "applied",
+            "other publishers of commands": str(self._look_for_others()),
             **(gpu_memory() if self.is_loaded else {}),
         }
         if instruction.text:
             extra["instruction age [s]"] = f"{(self._now() - instruction.received) / 1e9:.1f}"
         self._diagnostics.publish(self._health.message("specvla", self.get_clock().now().to_msg(), extra))
+
+    def _look_for_others(self) -> int:
+        """How many else publish on ee_command, such as a node that was forgotten: the arm would follow all of them."""
+        topic = self._commands.topic_name
+        others = self.count_publishers(topic) - 1
+        if others > self._others:
+            self.get_logger().warning(f"{topic} has {others} other publishers: end what else commands the arm")
+        self._others = others
+        return others
 
     def _now(self) -> int:
         """Nanoseconds of the ROS clock."""

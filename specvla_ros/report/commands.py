@@ -17,7 +17,7 @@ from specvla_ros.evaluation.sweep import combinations
 from specvla_ros.evaluation.threshold import threshold_text
 from specvla_ros.policy import PLAIN
 from specvla_ros.report.films import VIDEOS, film_path
-from specvla_ros.shipped import NAME
+from specvla_ros.shipped import NAME, hub_name
 
 SWEPT: dict[str, Any] = {"draft": PLAIN, "threshold": 0, "latency": LOCKSTEP, "suite": "libero_spatial", "seed": 0}
 """What one command takes several of, in the order of `combinations`, and what stands for all of them."""
@@ -148,7 +148,8 @@ def base_words(options: EvaluationOptions, suites: Sequence[str]) -> list[str]:
     words = ["specvla", "eval", *(word for suite in suites for word in ("--suite", suite))]
     if Path(options.checkpoint).name == NAME:
         return words
-    return [*words, "--checkpoint", short_path(Path(options.checkpoint))]
+    path = Path(options.checkpoint)
+    return [*words, "--checkpoint", hub_name(path) or short_path(path)]
 
 
 def short_path(path: Path) -> str:

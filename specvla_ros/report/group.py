@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ def grouped(runs: Sequence[Run], speeds: Mapping[Path, dict[str, Any]]) -> list[
     groups = []
     for group in alike:
         words = _words(group[0], [one[0] for one in alike if one[0].suite == group[0].suite])
-        name = "_".join(words).replace(" ", "-")
+        name = re.sub("[ /]", "-", "_".join(words))
         groups.append(Group(", ".join(words), name, group, [one for one in speeds.values() if belongs(one, group)]))
     return groups
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -373,12 +374,34 @@ def _attach_renderer(simulator: Any, *, reflections: bool) -> None:
             super().__del__()
 
     try:
-        context = Renderer(simulator, device_id=-1)
+        with _existing_display():
+            context = Renderer(simulator, device_id=-1)
     except Exception as error:  # OpenGL's, MuJoCo's and robosuite's own, with no common base
         raise _cannot_render(error) from error
     context.vopt.geomgroup[0] = 0  # collision shapes
     context.vopt.geomgroup[1] = 1
     context.scn.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = reflections
+
+
+@contextmanager
+def _existing_display() -> Iterator[None]:
+    """robosuite takes CUDA_VISIBLE_DEVICES for the number of an EGL device.
+
+    It is none where every GPU is hidden or one is named, and another one's where a container has some GPUs only.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None or os.environ["MUJOCO_GL"] != "egl" or "MUJOCO_EGL_DEVICE_ID" in os.environ:
+        yield
+        return
+    from mujoco.egl import egl_ext
+
+    first = visible.split(",")[0]
+    exists = first.isdigit() and int(first) < len(egl_ext.eglQueryDevicesEXT())
+    os.environ["MUJOCO_EGL_DEVICE_ID"] = first if exists else "0"
+    try:
+        yield
+    finally:
+        del os.environ["MUJOCO_EGL_DEVICE_ID"]  # robosuite in a child process would refuse it beside the other
 
 
 def _observe_with(environment: Any, observe: Callable[[], None]) -> None:

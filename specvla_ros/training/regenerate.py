@@ -107,21 +107,19 @@ def _require_disk(directory: Path, wanted: int) -> None:
 
 def _plan(options: RegenerateOptions, target: str) -> RegenerationPlan:
     """The folder's own plan, or a new one written there."""
-    files = [path.resolve() for path in demonstration_files(options.demonstrations)]
-    if (options.output / PLAN_FILE).is_file():
-        plan = RegenerationPlan.read(options.output)
-        if plan.target != target or not {episode.file for episode in plan.episodes} <= set(map(str, files)):
-            raise DataError(
-                f"{options.output} holds what {plan.checkpoint} did, and its weights or the demonstrations were "
-                "others; give another output folder"
-            )
-        return plan
     episodes = [
         EpisodePlan(str(path), index, demonstration.moving_steps().tolist())
-        for path in files
+        for path in (path.resolve() for path in demonstration_files(options.demonstrations))
         for index, demonstration in enumerate(read_demonstrations(path))
     ]
     plan = RegenerationPlan(options.checkpoint, target, thin_out(episodes, options.max_frames))
+    if (options.output / PLAN_FILE).is_file():
+        made = RegenerationPlan.read(options.output)
+        if (made.target, made.episodes) != (target, plan.episodes):
+            raise DataError(
+                f"{options.output} holds what {made.checkpoint} did, and its weights, the demonstrations or max_frames "
+                "were others; give another output folder"
+            )
     plan.write(options.output)
     return plan
 

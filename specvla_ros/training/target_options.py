@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,9 @@ class TargetOptions:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "every", "learning_rate"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}; expected more than 0")
-        if self.minutes is not None and self.minutes <= 0:
+        if self.minutes is not None and not self.minutes > 0:
             raise ConfigurationError(f"minutes is {self.minutes}; expected more than 0")
         if not 0.0 <= self.augmentation <= 1.0:
             raise ConfigurationError(f"augmentation is {self.augmentation}; expected 0 to 1")

@@ -64,3 +64,4 @@ def test_the_command_records_a_real_scene_and_says_what_with(tmp_path: Path) -> 
     assert figures["steps"] == 3 and figures["bag_bytes"] < 100_000
     with BagReader(bag) as reader:
         assert len(Recording(reader, Topics()).commands()) == 3
+        assert sum(1 for _ in reader.messages("/decode_stats")) >= 3

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from stand_ins import SHORT, FakeRig
 from specvla_ros.errors import ConfigurationError, SimulationError
 from specvla_ros.evaluation.command import run_command
 from specvla_ros.evaluation.options import EvaluationOptions
-from specvla_ros.evaluation.speed_run import run_speeds
+from specvla_ros.evaluation.speed_run import run_speeds, speed_file
 from specvla_ros.evaluation.sweep import combinations
 from specvla_ros.evaluation.threshold import parse_threshold, threshold_text
 
@@ -125,7 +126,7 @@ def test_several_seeds_are_compared_each_in_a_folder_of_its_own(tmp_path: Path) 
     assert "seed" in screen and (tmp_path / "summary.md").read_text().startswith("| seed | draft |")
     assert [row["seed"] for row in figures["conditions"]] == [0, 0, 7, 7]
     (alone,) = combinations(options(tmp_path), ["hold"], [3], ["lockstep"], seeds=[7])
-    assert (alone.seed, alone.output) == (7, tmp_path)
+    assert (alone.seed, alone.output) == (7, tmp_path / "hold_r3_seed-7"), "beside the others"
 
 
 def test_a_later_sweep_in_the_same_folder_is_written_beside_the_earlier(tmp_path: Path) -> None:
@@ -155,7 +156,8 @@ def test_thresholds_that_mean_nothing_are_refused(
 def test_the_speed_up_of_every_draft_and_threshold_is_measured_in_one_run(tmp_path: Path) -> None:
     sweep = combinations(options(tmp_path), ["hold", "linear"], [0, 9], ["lockstep", "fixed:100"])
     figures, screen = run(sweep, tmp_path, frames=4)
-    report = json.loads((tmp_path / "speed_libero_object_hold-linear_r0_r9.json").read_text())
+    (file,) = tmp_path.glob("speed_libero_object_hold-linear_*.json")
+    report = json.loads(file.read_text())
     assert [report] == json.loads(json.dumps(figures["speed"]))
     assert (report["tasks"], report["frames"]) == ([1], 4)
     assert [(row["draft"], row["threshold"]) for row in report["rows"]] == [
@@ -170,19 +172,40 @@ def test_the_speed_up_of_every_draft_and_threshold_is_measured_in_one_run(tmp_pa
     assert "speed-up" in screen
 
 
-def test_every_suite_is_timed_and_other_drafts_and_thresholds_are_timed_beside(tmp_path: Path) -> None:
-    suites = ["libero_object", "libero_goal"]
+def test_every_suite_is_timed_and_another_measurement_is_written_beside(tmp_path: Path) -> None:
+    suites, every = ["libero_object", "libero_goal"], replace(options(tmp_path), tasks=())
     figures, _ = run(combinations(options(tmp_path), ["hold"], [0], ["lockstep"], suites), tmp_path, frames=2)
     assert [report["suite"] for report in figures["speed"]] == suites
-    first = (tmp_path / "speed_libero_object_hold_r0.json").read_bytes()
-    run(combinations(options(tmp_path), ["linear", "none"], [0], ["lockstep"]), tmp_path, frames=2)
-    run(combinations(options(tmp_path), ["hold"], [0, 9], ["lockstep"]), tmp_path, frames=2)
-    names = {file.name for file in tmp_path.glob("speed*.json")}
-    assert names == {
-        f"speed_libero_{name}.json"
-        for name in ("object_hold_r0", "goal_hold_r0", "object_linear_r0", "object_hold_r0_r9")
-    }
-    assert (tmp_path / "speed_libero_object_hold_r0.json").read_bytes() == first
+    first = {file: file.read_bytes() for file in tmp_path.glob("speed*.json")}
+    assert {re.sub(r"_\w{8}\.json", "", file.name) for file in first} == {f"speed_{suite}_hold" for suite in suites}
+    run_speeds(combinations(options(tmp_path), ["linear", "none"], [0], ["lockstep"]), 2, tmp_path, FakeRig())
+    run_speeds(combinations(options(tmp_path), ["hold"], [0, 9], ["lockstep"]), 2, tmp_path, FakeRig())
+    run_speeds(combinations(options(tmp_path), ["hold"], [0], ["lockstep"]), 3, tmp_path, FakeRig())
+    run_speeds(combinations(every, ["hold"], [0], ["lockstep"]), 3, tmp_path, FakeRig())
+    assert len(list(tmp_path.glob("speed*.json"))) == 6
+    assert all(file.read_bytes() == content for file, content in first.items())
+
+
+def test_many_drafts_with_long_names_still_make_a_file_name(tmp_path: Path) -> None:
+    drafts = [f"/a/folder/draft-{letter * 100}" for letter in "abcd"]
+    assert len(speed_file(combinations(options(tmp_path), drafts, [9], ["lockstep"]), 10)) < 150
+
+
+def test_one_more_threshold_of_a_sweep_gets_a_folder_beside_the_others(tmp_path: Path) -> None:
+    run(combinations(options(tmp_path), ["hold"], [0, 3], ["lockstep"]), tmp_path)
+    figures, _ = run(combinations(options(tmp_path), ["hold"], [9], ["lockstep"]), tmp_path)
+    assert [row["folder"] for row in figures["conditions"]] == ["hold_r9"]
+    written = json.loads((tmp_path / "summary.json").read_text())["conditions"]
+    assert [row["folder"] for row in written] == ["hold_r0", "hold_r3", "hold_r9"]
+    assert not (tmp_path / "episodes.jsonl").exists()
+
+
+def test_a_part_of_an_evaluation_played_again_leaves_the_whole_one_in_its_summary(tmp_path: Path) -> None:
+    every = replace(options(tmp_path), tasks=(0, 1, 2), trials=2)
+    run([every], tmp_path)
+    figures, _ = run([replace(every, tasks=(1,), trials=1)], tmp_path)
+    assert figures["total"]["episodes"] == 1
+    assert json.loads((tmp_path / "summary.json").read_text())["total"]["episodes"] == 6
 
 
 def test_frames_are_spread_over_all_tasks_of_the_sweep(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import torch
 from specvla_ros import load_policy
 from specvla_ros.errors import CheckpointError, ConfigurationError
 from specvla_ros.fake_policy import FakePolicy
-from specvla_ros.nodes.loading import free_memory, gpu_memory, load_from_parameters, with_draft
+from specvla_ros.gpu_memory import free_memory, gpu_memory
+from specvla_ros.nodes.loading import load_from_parameters, with_draft
 from specvla_ros.nodes.policy_parameters import PARAMETERS
 from specvla_ros.shipped import shipped_checkpoint
 from specvla_ros.vla.fingerprint import weights_sha256
