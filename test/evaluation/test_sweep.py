@@ -178,10 +178,10 @@ def test_every_suite_is_timed_and_another_measurement_is_written_beside(tmp_path
     assert [report["suite"] for report in figures["speed"]] == suites
     first = {file: file.read_bytes() for file in tmp_path.glob("speed*.json")}
     assert {re.sub(r"_\w{8}\.json", "", file.name) for file in first} == {f"speed_{suite}_hold" for suite in suites}
-    run_speeds(combinations(options(tmp_path), ["linear", "none"], [0], ["lockstep"]), 2, tmp_path, FakeRig())
-    run_speeds(combinations(options(tmp_path), ["hold"], [0, 9], ["lockstep"]), 2, tmp_path, FakeRig())
-    run_speeds(combinations(options(tmp_path), ["hold"], [0], ["lockstep"]), 3, tmp_path, FakeRig())
-    run_speeds(combinations(every, ["hold"], [0], ["lockstep"]), 3, tmp_path, FakeRig())
+    run(combinations(options(tmp_path), ["linear", "none"], [0], ["lockstep"]), tmp_path, frames=2)
+    run(combinations(options(tmp_path), ["hold"], [0, 9], ["lockstep"]), tmp_path, frames=2)
+    run(combinations(options(tmp_path), ["hold"], [0], ["lockstep"]), tmp_path, frames=3)
+    run(combinations(every, ["hold"], [0], ["lockstep"]), tmp_path, frames=3)
     assert len(list(tmp_path.glob("speed*.json"))) == 6
     assert all(file.read_bytes() == content for file, content in first.items())
 
