@@ -53,6 +53,30 @@ def test_two_processes_play_all_episodes_and_the_results_come_in_order(tmp_path:
     assert films == ["libero_object_task01_episode00.mp4", "libero_object_task02_episode00.mp4"]
 
 
+def test_other_statistics_of_the_same_weights_are_another_evaluation(tmp_path: Path) -> None:
+    settings = options(tmp_path, tasks=(1,), trials=1)
+    (tmp_path / "model" / "dataset_statistics.json").write_text("{}")
+    run(settings)
+    (tmp_path / "model" / "dataset_statistics.json").write_text('{"mine": {}}')
+    with pytest.raises(ConfigurationError, match=r"settings is '.*' there and '.*' now"):
+        run(settings)
+
+
+def test_a_draft_that_does_not_exist_does_not_take_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(DecodeError):
+        run(options(tmp_path, tasks=(1,), trials=1, draft="hodl"), FakeRig("raise"))
+    results, _ = run(options(tmp_path, tasks=(1,), trials=1, draft="hold"))
+    assert len(results) == 1
+
+
+def test_an_attempt_that_was_broken_off_leaves_no_film_of_the_episode(tmp_path: Path) -> None:
+    with pytest.raises(DecodeError):
+        run(options(tmp_path, tasks=(1,), trials=1, videos=1, one_policy=True), ServedFaultRig("raise"))
+    assert [file.name[:10] for file in (tmp_path / "videos").iterdir()] == ["unfinished"]
+    run(options(tmp_path, tasks=(1,), trials=1, videos=1))
+    assert [file.name for file in (tmp_path / "videos").iterdir()] == ["libero_object_task01_episode00.mp4"]
+
+
 def test_thresholds_by_dimension_and_latency_reach_the_episodes_and_the_options_file(tmp_path: Path) -> None:
     thresholds = (9, 8, 7, 6, 5, 4, 3)
     settings = options(tmp_path, tasks=(0,), trials=1, threshold=thresholds, latency="fixed:100", max_steps=8)

@@ -66,6 +66,16 @@ def timed(*conditions: tuple[str, int], suite: str = "libero_object", frames: in
     return {"suite": suite, "frames": frames, "rows": rows}
 
 
+def test_a_checkpoint_of_the_hub_is_called_by_its_name_there(tmp_path: Path) -> None:
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    checkpoint = tmp_path / "hub" / "models--me--my-openvla" / "snapshots" / revision
+    checkpoint.mkdir(parents=True)
+    write_run(tmp_path / "runs", [episode()], draft="hold", checkpoint=str(checkpoint))
+    (run,) = read_runs(tmp_path / "runs")
+    (line,) = commands(tmp_path / "runs", [run], {})
+    assert run.checkpoint == "me/my-openvla@0123456" and f"--checkpoint me/my-openvla@{revision}" in line
+
+
 def test_the_same_conditions_twice_are_a_command_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("here", "there"):
         write_run(tmp_path / name, [episode()], draft="hold")
