@@ -46,9 +46,9 @@ def model_from_benchmark(text: str) -> tuple[str, str]:
     """`model:FILE` or `model:FILE#ROW` as `model:FLOOR_MS+ROUND_MS`, by the means of a row of a benchmark's bench.json,
     and in words which row of what that is.
 
-    A round is its draft and its verification, and everything else is the floor; plain greedy decoding is charged the same
-    for each of its rounds, more than it takes. Without a row's name the first one that drafts counts. Any other text stays
-    as it is, without words.
+    A round is its draft and its verification, and everything else is the floor; plain greedy decoding is charged the
+    same for each of its rounds, more than it takes. Without a row's name the first one that drafts counts. Any other
+    text stays as it is, without words.
 
     Raises:
         ConfigurationError: the file is no benchmark, or has no such row.
