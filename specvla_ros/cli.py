@@ -42,8 +42,8 @@ Threshold = Annotated[
     int, typer.Option(min=0, max=MAX_THRESHOLD, help="Acceptance distance in bins; 0 is greedy decoding.")
 ]
 Suite = Annotated[str, typer.Option(help="LIBERO suite.")]
-TaskIndex = Annotated[int, typer.Option(help="Index of the task in its suite.")]
-Episode = Annotated[int, typer.Option(help="Index of the fixed initial state, 0 to 49.")]
+TaskIndex = Annotated[int, typer.Option(min=0, help="Index of the task in its suite.")]
+Episode = Annotated[int, typer.Option(min=0, max=49, help="Index of the fixed initial state.")]
 MaxSteps = Annotated[int, typer.Option(min=0, help="Steps at most; 0 is the suite's limit.")]
 UnnormKey = Annotated[str, typer.Option(help="norm_stats key; may be left out when there is only one.")]
 ImagePreparation = Annotated[

@@ -32,6 +32,8 @@ from specvla_ros.nodes import qos
 from specvla_ros.share import share_folder
 
 STOP_SECONDS = 10.0
+LOOK_SECONDS = 0.5
+"""Between two looks for other nodes that publish commands."""
 LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 POLICY_NAME = "specvla"
 """Of the policy node in its diagnostics."""
@@ -74,6 +76,14 @@ class Watch:
         for status in diagnostics.status:
             if status.name == POLICY_NAME and status.level == DiagnosticStatus.ERROR and not self.stats:
                 self.failure = status.message
+
+    def on_publishers(self, count: int) -> None:
+        """So many publish commands; the scene would follow whichever comes first."""
+        if count > 1:
+            self.failure = (
+                f"{count} nodes publish ee_command in this ROS domain: end the others, or export ROS_DOMAIN_ID=N with "
+                "another N here"
+            )
 
     @property
     def steps_per_second(self) -> float:
@@ -190,6 +200,7 @@ def listening(watch: Watch) -> Iterator[None]:
     node.create_subscription(DecodeStats, "decode_stats", watch.on_stats, qos.STATS)
     node.create_subscription(EpisodeStatus, "episode_status", watch.on_status, qos.LATCHED)
     node.create_subscription(DiagnosticArray, "/diagnostics", watch.on_diagnostics, qos.STATS)
+    node.create_timer(LOOK_SECONDS, lambda: watch.on_publishers(node.count_publishers("ee_command")))
 
     def spin() -> None:
         with suppress(ExternalShutdownException):

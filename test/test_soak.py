@@ -80,6 +80,14 @@ def test_another_nodes_error_does_not_end_a_demo() -> None:
     assert watch.failure == "it is not there"
 
 
+def test_a_demo_ends_where_another_node_publishes_commands_too() -> None:
+    watch = Watch()
+    watch.on_publishers(1)
+    assert not watch.failure
+    watch.on_publishers(2)
+    assert "2 nodes publish ee_command" in watch.failure and "ROS_DOMAIN_ID" in watch.failure
+
+
 def test_without_matplotlib_a_soak_does_not_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     options = SoakOptions(policy={"policy": "fake"}, minutes=0.05, rate=10.0, output=tmp_path / "soak")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from training_recordings import record
 
+from specvla_ros.errors import ConfigurationError
 from specvla_ros.sim.experts import PickAndPlaceExpert
 from specvla_ros.sim.libero import STEP_LIMITS, Frame, LiberoEnvironment, Task, find_task, to_libero_action
 from specvla_ros.training import collect as module
@@ -218,3 +219,9 @@ def test_a_task_without_an_expert_is_listed_and_says_why(monkeypatch: pytest.Mon
         ["0", drawer.language, "none: no expert for open", "0", "-", "0"],
         ["1", bowl.language, "2", "1", "90", "0"],
     ]
+
+
+def test_a_task_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    options = CollectOptions(tmp_path, tasks=(0, 99))
+    with pytest.raises(ConfigurationError, match="task 99 does not exist; libero_spatial has tasks 0 to 9"):
+        collect(options, Console(file=io.StringIO()))
