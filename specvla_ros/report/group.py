@@ -72,10 +72,11 @@ def grouped(runs: Sequence[Run], speeds: Mapping[Path, dict[str, Any]]) -> list[
 
 def _words(run: Run, beside: Sequence[Run]) -> list[str]:
     """The suite, and what distinguishes a run from others of it."""
-    words = [run.suite]
+    words, unnamed = [run.suite], ROW | TARGET
     if len({one.checkpoint for one in beside}) > 1:
         words.append(run.checkpoint)
-    for name in run.conditions.keys() - ROW - TARGET:
+        unnamed = unnamed | {"settings"}  # another checkpoint has others
+    for name in run.conditions.keys() - unnamed:
         if len({one.conditions.get(name) for one in beside}) > 1:
             words.append(f"{name.replace('_', ' ')} {run.conditions[name]}")
     return [words[0], *sorted(words[1:])]

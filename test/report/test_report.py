@@ -131,7 +131,7 @@ def test_a_checkpoint_that_was_moved_is_the_same_one_and_another_is_not(tmp_path
     write_run(tmp_path / "none_r0", [episode(rounds=PLAIN_ROUNDS)])
     for threshold, changed in {
         3: {"checkpoint": "/moved/model"},
-        9: {"checkpoint": "/b/model", "fingerprint": "b"},
+        9: {"checkpoint": "/b/model", "fingerprint": "b", "settings": "b"},
     }.items():
         folder = tmp_path / f"hold_r{threshold}"
         conditions = write_run(folder, [episode()], draft="hold", threshold=threshold).conditions()
