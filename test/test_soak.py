@@ -48,8 +48,7 @@ def test_a_command_that_ends_takes_its_node_along(tmp_path: Path, ending: signal
     command = [sys.executable, "-m", "specvla_ros.cli", "soak", "--policy", "fake", "--output", str(tmp_path)]
     soak = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        children = Path(f"/proc/{soak.pid}/task/{soak.pid}/children")
-        node = wait_until(lambda: int((children.read_text().split() or ["0"])[0]))
+        node = wait_until(lambda: child_of(soak.pid))
         wait_until(lambda: "policy loaded" in (tmp_path / "policy_node.log").read_text())
         soak.send_signal(ending)
         assert soak.wait(30) in (128 + ending, -ending)
@@ -59,10 +58,24 @@ def test_a_command_that_ends_takes_its_node_along(tmp_path: Path, ending: signal
     wait_until(lambda: not is_running(node))
 
 
+def child_of(parent: int) -> int:
+    """A process that it started, 0 where there is none."""
+    processes = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+    return next((pid for pid in processes if state_and_parent(pid)[1] == str(parent)), 0)
+
+
 def is_running(pid: int) -> bool:
     """A process that nobody waits for stays a zombie where no init collects it."""
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.is_file() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    return state_and_parent(pid)[0] not in ("", "Z")
+
+
+def state_and_parent(pid: int) -> tuple[str, str]:
+    """Letter and number that Linux says; empty once the process is gone."""
+    try:
+        state, parent, *_ = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return "", ""
+    return state, parent
 
 
 def wait_until(find: Callable[[], T]) -> T:
