@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
+from installation import prefix_of
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from peer import (
@@ -69,6 +71,23 @@ def test_nav2s_manager_brings_it_up(peer: Peer) -> None:
             assert asking.result().current_state.id == state
         peer.begin()
         peer.moving()
+
+
+def test_nav2s_own_manager_brings_it_up(peer: Peer) -> None:
+    """With the parameters that docs/arm.md gives it."""
+    prefix = prefix_of("nav2_lifecycle_manager")
+    if prefix is None:
+        pytest.skip("nav2's lifecycle manager is in no package registry; it comes with nav2")
+    manager = prefix / "lib" / "nav2_lifecycle_manager" / "lifecycle_manager"
+    parameters = ("autostart:=true", "node_names:=[specvla]", "bond_timeout:=0.0")
+    command = [str(manager), "--ros-args", *(word for one in parameters for word in ("-p", one))]
+    with policy_process("FakePolicy()", *MANAGED, "-p", "hold_time:=10.0"), subprocess.Popen(command) as managing:
+        try:
+            wait_until(lambda: peer.state == "active", patience=60.0)
+            peer.begin()
+            peer.moving()
+        finally:
+            managing.terminate()
 
 
 def test_a_node_that_was_deactivated_moves_again_after_its_activation(peer: Peer) -> None:
