@@ -17,7 +17,7 @@ from specvla_ros.evaluation.schedule import Job
 from specvla_ros.evaluation.worker import play_all
 from specvla_ros.machine import machine_facts
 from specvla_ros.progress import pieces_bar
-from specvla_ros.sim.libero import Task
+from specvla_ros.sim.libero import Task, require_tasks
 
 INITIAL_STATES = 50
 """Fixed initial states of every LIBERO task."""
@@ -79,9 +79,7 @@ def chosen_tasks(tasks: list[Task], options: EvaluationOptions) -> list[Task]:
     Raises:
         ConfigurationError: no such task or initial state.
     """
-    absent = [index for index in options.tasks if not 0 <= index < len(tasks)]
-    if absent:
-        raise ConfigurationError(f"task {absent[0]} does not exist; {options.suite} has tasks 0 to {len(tasks) - 1}")
+    require_tasks(options.tasks, options.suite, tasks)
     if options.trials > INITIAL_STATES:
         raise ConfigurationError(f"trials is {options.trials}; a task has {INITIAL_STATES} initial states")
     return [task for task in tasks if not options.tasks or task.index in options.tasks]

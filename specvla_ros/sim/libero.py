@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +76,17 @@ class Frame:
     end_effector: EndEffector | None = None
 
 
+def require_tasks(indices: Iterable[int], suite: str, tasks: Sequence[Task]) -> None:
+    """Refuse indices that a suite's tasks do not have.
+
+    Raises:
+        ConfigurationError: it names the first such index.
+    """
+    absent = [index for index in indices if not 0 <= index < len(tasks)]
+    if absent:
+        raise ConfigurationError(f"task {absent[0]} does not exist; {suite} has tasks 0 to {len(tasks) - 1}")
+
+
 def list_tasks(suite: str) -> list[Task]:
     """The tasks of a suite in the benchmark's order.
 
@@ -109,8 +120,7 @@ def find_task(suite: str, index: int) -> Task:
         ConfigurationError: no such suite or task.
     """
     tasks = list_tasks(suite)
-    if not 0 <= index < len(tasks):
-        raise ConfigurationError(f"task {index} does not exist; {suite} has tasks 0 to {len(tasks) - 1}")
+    require_tasks([index], suite, tasks)
     return tasks[index]
 
 

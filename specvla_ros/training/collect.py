@@ -16,11 +16,19 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from specvla_ros.errors import ConfigurationError, SimulationError, SpecVLAError
+from specvla_ros.errors import SimulationError, SpecVLAError
 from specvla_ros.processes import end_with_parent, single_threaded_children
 from specvla_ros.progress import pieces_bar
 from specvla_ros.sim.experts import PickAndPlaceExpert, can_solve
-from specvla_ros.sim.libero import STEP_LIMITS, Frame, LiberoEnvironment, Task, list_tasks, to_libero_action
+from specvla_ros.sim.libero import (
+    STEP_LIMITS,
+    Frame,
+    LiberoEnvironment,
+    Task,
+    list_tasks,
+    require_tasks,
+    to_libero_action,
+)
 from specvla_ros.training.demonstrations import (
     Demonstration,
     append_demonstration,
@@ -89,8 +97,7 @@ def collect(options: CollectOptions, console: Console) -> list[TaskOutcome]:
         ConfigurationError: no such suite or task.
     """
     tasks = list_tasks(options.suite)
-    if absent := sorted(set(options.tasks or ()) - {task.index for task in tasks}):
-        raise ConfigurationError(f"task {absent[0]} does not exist; {options.suite} has tasks 0 to {len(tasks) - 1}")
+    require_tasks(options.tasks or (), options.suite, tasks)
     chosen = [task for task in tasks if options.tasks is None or task.index in options.tasks]
     outcomes = {task.index: _outcome_so_far(options, task) for task in chosen}
     context = multiprocessing.get_context("spawn")

@@ -120,7 +120,8 @@ def _plan(options: RegenerateOptions, target: str) -> RegenerationPlan:
                 f"{options.output} holds what {made.checkpoint} did, and its weights, the demonstrations or max_frames "
                 "were others; give another output folder"
             )
-    plan.write(options.output)
+    else:
+        plan.write(options.output)
     return plan
 
 

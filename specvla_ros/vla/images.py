@@ -79,19 +79,18 @@ def select_preparation(name: str, norm_stats_key: str) -> str:
     """
     if name == "auto":
         return "libero" if norm_stats_key.startswith("libero") else "none"
-    if name not in PREPARATIONS:
-        raise ConfigurationError(f"image preparation {name!r} is not one; expected auto, {', '.join(PREPARATIONS)}")
+    require_preparation(name, ("auto", *PREPARATIONS))
     return name
 
 
-def require_preparation(name: str) -> None:
+def require_preparation(name: str, choices: tuple[str, ...] = PREPARATIONS) -> None:
     """Refuse a preparation that does not exist.
 
     Raises:
-        ConfigurationError: it is none of `PREPARATIONS`.
+        ConfigurationError: it is none of `choices`.
     """
-    if name not in PREPARATIONS:
-        raise ConfigurationError(f"image preparation {name!r} is not one; expected {', '.join(PREPARATIONS)}")
+    if name not in choices:
+        raise ConfigurationError(f"image preparation {name!r} is not one; expected {', '.join(choices)}")
 
 
 def require_rgb(image: RGB) -> None:
