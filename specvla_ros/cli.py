@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Optional
+from typing import Annotated, NoReturn, Optional
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from specvla_ros.errors import ConfigurationError, SpecVLAError
+from specvla_ros.errors import SpecVLAError
+from specvla_ros.json_option import Json, writable, write_json
 from specvla_ros.policy import MAX_THRESHOLD
 from specvla_ros.sim.holding import HOLD_TIME
 from specvla_ros.training.cli import app as train_app
@@ -68,30 +68,10 @@ FastRendering = Annotated[
 ]
 
 
-def _writable(file: Path | None) -> Path | None:
-    """Refuse a file that cannot be written before the work whose figures it is for."""
-    if file is not None and str(file) != "-":
-        is_new = not file.exists()
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.open("a").close()
-        except OSError as error:
-            raise ConfigurationError(f"{file} cannot be written: {error.strerror}") from error
-        if is_new:
-            file.unlink()
-    return file
-
-
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"specvla_ros {version('specvla_ros')}")
         raise typer.Exit
-
-
-Json = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--json", callback=_writable, help="Write the figures to this file; - is standard output."),
-]
 
 
 @app.callback()
@@ -475,7 +455,7 @@ def compare_conditions(
     image_preparation: ImagePreparation = "auto",
     plot: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(callback=_writable, help="Draw it into this .svg, .png or .pdf."),
+        typer.Option(callback=writable, help="Draw it into this .svg, .png or .pdf."),
     ] = None,
     json_file: Json = None,
 ) -> None:
@@ -548,17 +528,6 @@ def _workers(share_one_policy: bool) -> int:
 def _renders_fast(wanted: bool | None, checkpoint: str) -> bool:
     """Where the user does not say: as the package's own model was trained, and as a published checkpoint was not."""
     return not checkpoint if wanted is None else wanted
-
-
-def write_json(content: Any, file: Path | None) -> None:
-    """To a file, or to standard output for "-"."""
-    if file is None:
-        return
-    text = json.dumps(content, indent=2)
-    if str(file) == "-":
-        print(text)
-    else:
-        file.write_text(text + "\n")
 
 
 def main() -> NoReturn:

@@ -8,6 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
+
+from specvla_ros.cli import app
+from specvla_ros.errors import ConfigurationError
 
 
 def specvla(*arguments: str | Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
@@ -60,6 +64,15 @@ def test_a_file_where_a_folder_should_be_made_is_named(tmp_path: Path) -> None:
     result = specvla("eval", "--task", "0", "--trials", "1", "--output", str(tmp_path / "taken"))
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert f"error: {tmp_path}/taken: File exists" in result.stderr.replace("\n", "")
+
+
+@pytest.mark.parametrize("command", [["eval"], ["train", "demos"], ["train", "lengths", "--data", "."]])
+def test_figures_that_could_not_be_written_are_refused_before_they_are_measured(
+    command: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "taken").touch()
+    with pytest.raises(ConfigurationError, match="cannot be written"):
+        CliRunner().invoke(app, [*command, "--json", f"{tmp_path}/taken/figures.json"], catch_exceptions=False)
 
 
 def test_doctor_finds_what_the_tests_run_on(tmp_path: Path) -> None:

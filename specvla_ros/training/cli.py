@@ -9,6 +9,7 @@ from typing import Annotated, Optional
 import typer
 from rich.console import Console
 
+from specvla_ros.json_option import Json, write_json
 from specvla_ros.training.target_sizes import TargetSizes
 
 SIZES = TargetSizes()
@@ -19,7 +20,6 @@ Data = Annotated[list[Path], typer.Option(help="Folder of LIBERO .hdf5 demonstra
 Minutes = Annotated[float, typer.Option(min=0.0, help="Time budget in minutes, annealed to its end; 0 is none.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Workers = Annotated[int, typer.Option(min=0, help="Parallel processes; 0 is one a core.")]
-Json = Annotated[Optional[Path], typer.Option("--json", help="Write the figures to this file; - is standard output.")]  # noqa: UP045
 
 
 @app.command()
@@ -44,7 +44,6 @@ def demos(
     json_file: Json = None,
 ) -> None:
     """Record scripted experts in LIBERO's own HDF5 layout. Stop it when you like: it goes on where it stood."""
-    from specvla_ros.cli import write_json
     from specvla_ros.training.collect import CollectOptions, collect, outcome_table
 
     options = CollectOptions(
@@ -206,7 +205,6 @@ def accept_lengths(
     json_file: Json = None,
 ) -> None:
     """Tokens per target forward by draft and threshold, on held-out episodes."""
-    from specvla_ros.cli import write_json
     from specvla_ros.training.accept_length import accept_length_table, measure_accept_lengths
 
     rows = measure_accept_lengths(
