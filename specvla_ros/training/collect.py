@@ -93,13 +93,15 @@ def collect(options: CollectOptions, console: Console) -> list[TaskOutcome]:
     """Record demonstrations of every task in parallel; what is already there counts.
 
     Raises:
-        SimulationError: a worker died.
+        SimulationError: a worker died, or could not write what it recorded.
         ConfigurationError: no such suite or task.
+        OSError: the output cannot be made.
     """
     tasks = list_tasks(options.suite)
     require_tasks(options.tasks or (), options.suite, tasks)
     chosen = [task for task in tasks if options.tasks is None or task.index in options.tasks]
     outcomes = {task.index: _outcome_so_far(options, task) for task in chosen}
+    options.output.mkdir(parents=True, exist_ok=True)  # else the first episode would be played for nothing
     context = multiprocessing.get_context("spawn")
     jobs: Queue[Task] = context.Queue()
     news: Queue[Any] = context.Queue()
@@ -241,7 +243,7 @@ def _work(options: CollectOptions, jobs: Queue[Task], news: Queue[Any]) -> None:
             for kind, value in _collect_task(options, task, interfere):
                 news.put((kind, task.index, value))
         news.put(("done", 0, None))
-    except SpecVLAError as error:
+    except (SpecVLAError, OSError) as error:  # a disk that is full, a file that is not HDF5
         news.put(("error", 0, str(error)))
     news.close()
     news.join_thread()

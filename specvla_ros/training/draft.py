@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -108,11 +109,13 @@ def train_draft(options: DraftOptions) -> Path:
 
 def _check(options: DraftOptions) -> None:
     """Refuse options out of their range."""
-    if not 1 <= options.unroll <= PREDICTED or min(options.steps, options.batch_size, options.accumulation) < 1:
-        raise ConfigurationError(
-            f"unroll {options.unroll}, steps {options.steps}, batch_size {options.batch_size}, accumulation "
-            f"{options.accumulation}: expected unroll of 1 to {PREDICTED} and the others at least 1"
-        )
+    for name in ("steps", "batch_size", "accumulation", "validate_every", "learning_rate"):
+        if not 0 < getattr(options, name) < math.inf:
+            raise ConfigurationError(f"{name} is {getattr(options, name)}; expected more than 0")
+    if not 1 <= options.unroll <= PREDICTED:
+        raise ConfigurationError(f"unroll is {options.unroll}; expected 1 to {PREDICTED}")
+    if not 0 <= options.logits_weight < math.inf:
+        raise ConfigurationError(f"logits_weight is {options.logits_weight}; expected at least 0")
 
 
 def _load_data(options: DraftOptions, target: OpenVLA) -> tuple[RegeneratedFrames, RegeneratedFrames]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from specvla_ros.errors import ConfigurationError
 from specvla_ros.vla.config import DINOV2_LARGE, SIGLIP_SO400M, LlamaConfig, OpenVLAConfig, VisionConfig
 
 HEAD_SIZE, VISION_HEAD_SIZE = 32, 64
@@ -24,6 +25,13 @@ class TargetSizes:
     layers: int = 3
     siglip_width: int = 64
     siglip_depth: int = 2
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value < 1:
+                raise ConfigurationError(f"{name} is {value}; expected at least 1")
+        if self.config().llama.head_size % 2:  # RoPE turns pairs
+            raise ConfigurationError(f"hidden_size is {self.hidden_size}; expected a multiple of {HEAD_SIZE}")
 
     def config(self) -> OpenVLAConfig:
         """The model's configuration.

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import queue
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -225,3 +229,32 @@ def test_a_task_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     options = CollectOptions(tmp_path, tasks=(0, 99))
     with pytest.raises(ConfigurationError, match="task 99 does not exist; libero_spatial has tasks 0 to 9"):
         collect(options, Console(file=io.StringIO()))
+
+
+def test_an_output_that_is_a_file_is_refused_before_an_episode_is_played(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    with pytest.raises(FileExistsError, match="taken"):
+        collect(CollectOptions(tmp_path / "taken", tasks=(0,)), Console(file=io.StringIO()))
+
+
+class Reports(queue.Queue[Any]):
+    """A worker's queue, within this process."""
+
+    def close(self) -> None:
+        pass
+
+    def join_thread(self) -> None:
+        pass
+
+
+def test_a_worker_that_cannot_write_says_so_and_does_not_die(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "_collect_task", full)
+    monkeypatch.setattr(module, "end_with_parent", lambda: None)
+    monkeypatch.setattr(os, "_exit", lambda code: None)
+    jobs, news = Reports(), Reports()
+    jobs.put(find_task("libero_spatial", 0))
+    module._work(CollectOptions(tmp_path), jobs, news)  # type: ignore[arg-type]
+    assert news.get_nowait() == ("error", 0, "[Errno 28] No space left on device")

@@ -171,10 +171,21 @@ def test_data_of_another_target_are_refused(options: DraftOptions, tmp_path: Pat
         train_draft(replace(options, checkpoint=str(tmp_path / "other"), output=tmp_path / "draft"))
 
 
-@pytest.mark.parametrize("wrong", [{"unroll": 0}, {"unroll": 7}, {"steps": 0}, {"batch_size": 0}])
-def test_options_out_of_range_are_refused(options: DraftOptions, wrong: dict[str, int]) -> None:
-    with pytest.raises(ConfigurationError, match="expected unroll"):
-        train_draft(replace(options, **wrong))
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"unroll": 0},
+        {"unroll": 7},
+        {"steps": 0},
+        {"batch_size": 0},
+        {"learning_rate": float("nan")},
+        {"learning_rate": -1.0},
+        {"logits_weight": float("nan")},
+    ],
+)
+def test_options_out_of_range_are_refused(options: DraftOptions, wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigurationError, match=f"{next(iter(wrong))} is .*; expected"):
+        train_draft(replace(options, **wrong))  # type: ignore[arg-type]
 
 
 def test_the_estimate_knows_the_released_sizes() -> None:

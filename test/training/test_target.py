@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from training_recordings import record
 
-from specvla_ros.errors import ConfigurationError
+from specvla_ros.errors import ConfigurationError, SpecVLAError
 from specvla_ros.runtime import load_policy
 from specvla_ros.training import target
 from specvla_ros.training.demonstrations import read_demonstrations
@@ -151,6 +151,20 @@ def test_unused_vocabulary_is_zero(data: Path, tmp_path: Path) -> None:
 def test_options_that_cannot_be_are_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         options(tmp_path, tmp_path, **change)
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ({"layers": 0}, "layers is 0; expected at least 1"),
+        ({"vision_width": -64}, "vision_width is -64; expected at least 1"),
+        ({"vision_width": 200}, "width 200 is not a multiple of its 3 attention heads"),
+        ({"hidden_size": 66}, "hidden_size is 66; expected a multiple of 32"),
+    ],
+)
+def test_sizes_of_which_no_model_can_be_made_are_refused(size: dict[str, int], message: str) -> None:
+    with pytest.raises(SpecVLAError, match=message):
+        TargetSizes(**size)
 
 
 def test_held_out_frames_are_measured(tmp_path: Path) -> None:
