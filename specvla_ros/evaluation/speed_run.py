@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -13,6 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from specvla_ros.evaluation.evaluate import chosen_tasks
+from specvla_ros.evaluation.json_file import replace_json
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import Rig
 from specvla_ros.evaluation.runs import short_draft
@@ -55,7 +55,7 @@ def run_speeds(sweep: Sequence[EvaluationOptions], frames: int, output: Path, ri
         several = [one for one in sweep if one.suite == suite]
         path = output / speed_file(several, frames)
         reports[path] = _measure(several, frames, rig)
-        path.write_text(json.dumps(reports[path], indent=2) + "\n")
+        replace_json(path, reports[path])
     return reports
 
 

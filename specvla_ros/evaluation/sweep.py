@@ -11,7 +11,7 @@ from rich.console import Console
 
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.evaluation.episode_file import EPISODES, OPTIONS, read_results
-from specvla_ros.evaluation.evaluate import evaluate
+from specvla_ros.evaluation.evaluate import chosen_tasks, evaluate
 from specvla_ros.evaluation.latency import LOCKSTEP
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import Rig
@@ -62,11 +62,16 @@ def run_sweep(
 ) -> Iterator[tuple[EvaluationOptions, list[Summary]]]:
     """Evaluate one after the other; each one's tables by task as soon as it is finished.
 
+    That all suites have the tasks is looked at first: the second may come hours after the first.
+
     What is written beside the episodes is of all that lie there, also those that were not asked for this time.
 
     Raises:
         SpecVLAError: see `evaluate`.
     """
+    rig = rig or Rig()
+    for options in sweep:
+        chosen_tasks(rig.tasks(options), options)
     for number, options in enumerate(sweep, start=1):
         if len(sweep) > 1:
             console.print(f"{number} of {len(sweep)}: {options.output.name}", highlight=False, soft_wrap=True)

@@ -17,6 +17,7 @@ from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.speed_run import run_speeds, speed_file
 from specvla_ros.evaluation.sweep import combinations
 from specvla_ros.evaluation.threshold import parse_threshold, threshold_text
+from specvla_ros.sim.libero import Task
 
 
 def options(output: Path) -> EvaluationOptions:
@@ -112,6 +113,17 @@ def test_several_suites_have_folders_of_their_own(tmp_path: Path) -> None:
     ]
     figures, _ = run(sweep, tmp_path)
     assert [row["suite"] for row in figures["conditions"]] == ["libero_object"] * 2 + ["libero_goal"] * 2
+
+
+def test_a_mistake_in_the_last_suite_is_told_before_the_first_is_played(tmp_path: Path) -> None:
+    class OneTask(FakeRig):
+        def tasks(self, options: EvaluationOptions) -> list[Task]:
+            return super().tasks(options)[: 1 if options.suite == "libero_goal" else 3]
+
+    sweep = combinations(options(tmp_path), ["hold"], [0], ["lockstep"], ["libero_object", "libero_goal"])
+    with pytest.raises(ConfigurationError, match="task 1 does not exist; libero_goal has tasks 0 to 0"):
+        run_command(sweep, 0, tmp_path, Console(file=io.StringIO()), OneTask())
+    assert not list(tmp_path.glob("*/episodes.jsonl"))
 
 
 def test_several_seeds_are_compared_each_in_a_folder_of_its_own(tmp_path: Path) -> None:
