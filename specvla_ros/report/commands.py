@@ -118,9 +118,6 @@ def _words(options: EvaluationOptions, runs: Sequence[Run]) -> list[str]:
     """What is evaluated, and under which conditions."""
     swept = _swept(runs)
     words = base_words(options, swept["suite"])
-    if options.tasks != tuple(range(TASKS.get(options.suite, 10))):
-        words += [word for task in options.tasks for word in ("--task", str(task))]
-    words += ["--trials", str(options.trials)]
     words += [word for draft in swept["draft"] for word in ("--draft", draft)]
     words += [word for one in swept["threshold"] for word in ("--threshold", threshold_text(one))]
     if swept["latency"] != [LOCKSTEP]:
@@ -128,10 +125,7 @@ def _words(options: EvaluationOptions, runs: Sequence[Run]) -> list[str]:
         words += ["--hold-time", f"{options.hold_time:g}"]
     if swept["seed"] != [0]:
         words += [word for seed in swept["seed"] for word in ("--seed", str(seed))]
-    words.append("--fast-rendering" if options.fast_rendering else "--no-fast-rendering")
-    words += [word for name in AS_GIVEN for word in _changed(options, name)]
-    if options.max_steps:
-        words += ["--max-steps", str(options.max_steps)]
+    words += scene_words(options)
     if options.ros:
         words.append("--ros")
     return words
@@ -144,12 +138,21 @@ def _changed(options: EvaluationOptions, name: str) -> list[str]:
 
 
 def base_words(options: EvaluationOptions, suites: Sequence[str]) -> list[str]:
-    """`specvla eval` on the suites and the checkpoint."""
+    """`specvla eval` on the suites, with the checkpoint and the episodes of the options."""
     words = ["specvla", "eval", *(word for suite in suites for word in ("--suite", suite))]
-    if Path(options.checkpoint).name == NAME:
-        return words
     path = Path(options.checkpoint)
-    return [*words, "--checkpoint", hub_name(path) or short_path(path)]
+    if path.name != NAME:
+        words += ["--checkpoint", hub_name(path) or short_path(path)]
+    if any(options.tasks != tuple(range(TASKS.get(suite, 10))) for suite in suites):
+        words += [word for task in options.tasks for word in ("--task", str(task))]
+    return [*words, "--trials", str(options.trials)]
+
+
+def scene_words(options: EvaluationOptions) -> list[str]:
+    """What else decides an episode, whatever is swept."""
+    words = ["--fast-rendering" if options.fast_rendering else "--no-fast-rendering"]
+    words += [word for name in AS_GIVEN for word in _changed(options, name)]
+    return [*words, "--max-steps", str(options.max_steps)] if options.max_steps else words
 
 
 def short_path(path: Path) -> str:

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from specvla_ros.report.case_study import read_case_study
-from specvla_ros.report.commands import base_words, film_command, short_path
+from specvla_ros.report.commands import base_words, film_command, scene_words, short_path
 from specvla_ros.report.films import choose_films, unfilmed_failures
 from specvla_ros.report.group import Group
 from specvla_ros.report.realtime import latency_panel, threshold_sweeps
@@ -34,6 +34,9 @@ def missing(group: Group, folder: Path) -> dict[str, str]:
     """Command by what it makes."""
     run = group.drafted[-1] if group.drafted else group.runs[0]
     draft = ["--draft", str(run.conditions["draft"]) if group.drafted else "hold"]
+    options = run.options
+    seed = ["--seed", str(options.seed)] if options.seed else []
+    common = [*base_words(options, [run.suite]), *scene_words(options), *seed]
     lacking = {
         "success in lockstep": (not group.lockstep, draft),
         "threshold sweep": (not sweep_groups(group.lockstep), [*draft, *SWEEP]),
@@ -46,7 +49,7 @@ def missing(group: Group, folder: Path) -> dict[str, str]:
         "films": (not choose_films(group.runs), [*draft, "--videos", str(FILMS)]),
     }
     made = {
-        what: shlex.join([*base_words(run.options, [run.suite]), *words, "--output", short_path(folder)])
+        what: shlex.join([*common, *words, "--output", short_path(folder)])
         for what, (absent, words) in lacking.items()
         if absent
     }

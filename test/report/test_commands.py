@@ -157,6 +157,38 @@ def test_the_script_makes_every_evaluation_of_the_committed_report(
         assert made[folder].conditions() == options.conditions() and made[folder].trials >= options.trials
 
 
+def test_ten_of_ninety_tasks_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    some = [episode(task, suite="libero_90") for task in range(10)]
+    for threshold in (0, 9):
+        write_run(tmp_path / f"hold_r{threshold}", some, draft="hold", threshold=threshold)
+    (line,) = commands(tmp_path, read_runs(tmp_path), {})
+    assert {one.tasks for one in run([line], monkeypatch).values()} == {tuple(range(10))}
+
+
+def test_all_of_ninety_tasks_need_no_names(tmp_path: Path) -> None:
+    every = [episode(task, suite="libero_90") for task in range(90)]
+    for threshold in (0, 9):
+        write_run(tmp_path / f"hold_r{threshold}", every, draft="hold", threshold=threshold)
+    (line,) = commands(tmp_path, read_runs(tmp_path), {})
+    assert "--task" not in line
+
+
+def test_what_a_report_lacks_is_made_under_the_conditions_of_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = tmp_path / "model"
+    checkpoint.mkdir()
+    folder = tmp_path / "runs"
+    conditions = {"checkpoint": str(checkpoint), "dtype": "bfloat16", "seed": 7, "max_steps": 50}
+    write_run(folder / "hold_r0_seed-7", [episode(3), episode(4, 1)], draft="hold", **conditions)
+    (group,) = grouped(read_runs(folder), {})
+    line = missing(group, folder)["threshold sweep"]
+    wanted = run([line], monkeypatch)
+    again = wanted[folder / "hold_r0_seed-7"]
+    assert again.conditions() == read_runs(folder)[0].conditions, "the evaluation that is there goes on"
+    assert all((one.tasks, one.trials, one.seed) == ((3, 4), 2, 7) for one in wanted.values())
+
+
 def test_several_seeds_are_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed, folder in {0: "hold_r0", 7: "hold_r0_seed-7"}.items():
         write_run(tmp_path / folder, [episode()], draft="hold", seed=seed)
