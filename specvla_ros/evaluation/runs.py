@@ -26,6 +26,8 @@ CONDITIONS = ("draft", "threshold")
 """What the evaluations of a table differ in first."""
 SCENE = ("suite", "max_steps", "fast_rendering", "image_size", "seed")
 """The conditions that make an episode what it is, whatever the policy does."""
+NEEDED = (*CONDITIONS, *SCENE, "latency", "hold_time", "checkpoint", "fingerprint", "dtype", "weights")
+"""The conditions without which an evaluation cannot be told from others."""
 SHORT_REVISION = 7
 """Letters of a commit's hash in a title."""
 PLAIN_LABEL = "plain greedy"
@@ -57,8 +59,10 @@ class Run:
 
     @cached_property
     def sessions(self) -> list[Session]:
-        """When and on what the episodes were made, where that is told."""
-        return read_sessions(self.folder)
+        """When and on what the episodes were made, where that is told; not the starts that added none."""
+        told = read_sessions(self.folder)
+        ends = [*(one.finished for one in told[1:]), len(self.episodes)]
+        return [one for one, end in zip(told, ends, strict=False) if one.finished < end]
 
     @property
     def options(self) -> EvaluationOptions:
@@ -187,6 +191,8 @@ def _read(folder: Path) -> Run:
     path = folder / OPTIONS
     try:
         conditions = dict(json.loads(path.read_text()))
-        return Run(folder, conditions, tuple(read_results(folder / EPISODES)))
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"{path} cannot be read ({error}); delete the folder to leave it out") from error
+    if absent := [name for name in NEEDED if name not in conditions]:
+        raise ConfigurationError(f"{path} does not say {', '.join(absent)}; delete the folder to leave it out")
+    return Run(folder, conditions, tuple(read_results(folder / EPISODES)))

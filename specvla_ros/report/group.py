@@ -73,13 +73,25 @@ def grouped(runs: Sequence[Run], speeds: Mapping[Path, dict[str, Any]]) -> list[
 def _words(run: Run, beside: Sequence[Run]) -> list[str]:
     """The suite, and what distinguishes a run from others of it."""
     words, unnamed = [run.suite], ROW | TARGET
-    if len({one.checkpoint for one in beside}) > 1:
-        words.append(run.checkpoint)
+    if others := [one for one in beside if all(one.conditions[name] != run.conditions[name] for name in TARGET)]:
+        words.append(_checkpoint(run, others))
         unnamed = unnamed | {"settings"}  # another checkpoint has others
     for name in run.conditions.keys() - unnamed:
         if len({one.conditions.get(name) for one in beside}) > 1:
             words.append(f"{name.replace('_', ' ')} {run.conditions[name]}")
     return [words[0], *sorted(words[1:])]
+
+
+def _checkpoint(run: Run, others: Sequence[Run]) -> str:
+    """Its name; where another has the same one, with as many of its folders as distinguish it."""
+    if all(one.checkpoint != run.checkpoint for one in others):
+        return run.checkpoint
+    parts = Path(run.conditions["checkpoint"]).parts
+    taken = [Path(one.conditions["checkpoint"]).parts for one in others]
+    length = 1
+    while any(one[-length:] == parts[-length:] for one in taken):
+        length += 1
+    return "/".join(parts[-length:])
 
 
 def _alike(runs: Sequence[Run]) -> list[list[Run]]:

@@ -17,6 +17,8 @@ from specvla_ros.report.table import Table
 
 SAME = (*CONDITIONS, "fingerprint")
 """What a row and its evaluation have in common, besides the suite."""
+ALIKE = ("suite", "dtype", "weights", "fast_rendering", "image_size")
+"""What a measurement and its evaluations have in common."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +58,11 @@ def _current(speed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def speed_ups(speeds: Iterable[Mapping[str, Any]], runs: Sequence[Run]) -> dict[Run, SpeedUp]:
-    """Of the evaluations whose draft and threshold were measured on the same suite and weights."""
+    """Of the evaluations whose draft and threshold were measured on the same suite and weights; of several
+    measurements that of most frames.
+    """
     found: dict[Run, SpeedUp] = {}
-    for speed in speeds:
+    for speed in sorted(speeds, key=lambda one: one["frames"]):
         for row in speed["rows"]:
             for run in runs:
                 if run.suite == speed["suite"] and all(run.conditions[name] == row[name] for name in SAME):
@@ -68,14 +72,14 @@ def speed_ups(speeds: Iterable[Mapping[str, Any]], runs: Sequence[Run]) -> dict[
 
 
 def belongs(speed: Mapping[str, Any], runs: Sequence[Run]) -> bool:
-    """Whether a measurement is about the weights and the suite of some of these evaluations.
+    """Whether a measurement is about the weights, the suite and the pictures of some of these evaluations.
 
-    An earlier version of this package did not write `dtype` and `weights`.
+    An earlier version of this package did not write all of `ALIKE`.
     """
     fingerprints = {row["fingerprint"] for row in speed["rows"]}
     return any(
         run.conditions["fingerprint"] in fingerprints
-        and all(speed.get(name, run.conditions[name]) == run.conditions[name] for name in ("suite", "dtype", "weights"))
+        and all(speed.get(name, run.conditions[name]) == run.conditions[name] for name in ALIKE)
         for run in runs
     )
 

@@ -94,6 +94,25 @@ def test_speed_ups_are_those_measured_on_the_same_weights(tmp_path: Path) -> Non
     assert times == [("11.0", "13.0"), ("", ""), ("11.0", "13.0")], "not what the busy machine of the episodes took"
 
 
+def test_of_two_measurements_of_the_same_the_one_of_more_frames_counts(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "hold_r9", [episode()], draft="hold", threshold=9)
+    for name, frames, speed_up in (("a", 10, 3.0), ("b", 200, 1.5), ("c", 10, 2.0)):
+        (tmp_path / name).mkdir()
+        write_speed(tmp_path / name, run, {("hold", 9): speed_up}, frames=frames)
+    table = rows(write_report(tmp_path, tmp_path / "report").parent / "libero_object_main.csv")
+    assert table[0]["speed-up"] == "1.50"
+
+
+def test_a_speed_up_on_other_pictures_is_another_tables(tmp_path: Path) -> None:
+    for name, fast, speed_up in (("fast", True, 1.5), ("stock", False, 1.2)):
+        run = write_run(tmp_path / name, [episode()], draft="hold", fast_rendering=fast)
+        write_speed(tmp_path / name, run, {("hold", 0): speed_up})
+    page = write_report(tmp_path, tmp_path / "report")
+    tables = [rows(page.parent / f"libero_object_fast-rendering-{fast}_main.csv") for fast in (True, False)]
+    assert [table[0]["speed-up"] for table in tables] == ["1.50", "1.20"]
+    assert not list(page.parent.glob("*_speed_2.csv"))
+
+
 def test_a_trained_draft_is_recognised_by_its_own_weights(tmp_path: Path) -> None:
     """An evaluation's fingerprint is also of its draft, which plain greedy decoding does not have."""
     drafts = tmp_path / "weights"
@@ -142,6 +161,19 @@ def test_a_checkpoint_that_was_moved_is_the_same_one_and_another_is_not(tmp_path
         "3",
     ] and first.name == "libero_object_libero_spatial_small"
     assert [run.threshold_text for run in second.runs] == ["9"] and second.name == "libero_object_model"
+
+
+def test_checkpoints_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        checkpoint = tmp_path / name / "checkpoint"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "model.safetensors").write_text(name)
+        write_run(tmp_path / "runs" / name, [episode(rounds=PLAIN_ROUNDS)], checkpoint=str(checkpoint))
+    groups = grouped(read_runs(tmp_path / "runs"), {})
+    assert [(one.title, one.name) for one in groups] == [
+        ("libero_object, first/checkpoint", "libero_object_first-checkpoint"),
+        ("libero_object, second/checkpoint", "libero_object_second-checkpoint"),
+    ]
 
 
 def test_seeds_are_not_mixed(tmp_path: Path) -> None:
@@ -225,10 +257,12 @@ def test_the_page_needs_nothing_beside_it_and_follows_a_dark_screen(tmp_path: Pa
 
 def test_it_tells_what_the_evaluations_were_made_on_not_what_it_was_made_on(tmp_path: Path) -> None:
     sweep(tmp_path)
+    write_run(tmp_path / "hold_r0", [episode(0, 0), episode(0, 1)], draft="hold")
     machines = [{"made": f"2026-01-0{day}", "processor": name, "torch": "2"} for day, name in ((1, "A"), (3, "A"))]
     machines.append({"made": "2026-02-01", "processor": "B", "torch": "2"})
-    for folder, machine in zip(("none_r0", "hold_r0", "hold_r0"), machines, strict=True):
-        add_session(tmp_path / folder, Session(0, machine))
+    begun = (("none_r0", 0), ("hold_r0", 0), ("hold_r0", 1))
+    for (folder, finished), machine in zip(begun, machines, strict=True):
+        add_session(tmp_path / folder, Session(finished, machine))
     page = write_report(tmp_path, tmp_path / "report")
     assert rows(page.parent / "machine.csv") == [
         {"what": "evaluations", "machine 1": "2", "machine 2": "1"},
@@ -237,6 +271,14 @@ def test_it_tells_what_the_evaluations_were_made_on_not_what_it_was_made_on(tmp_
         {"what": "torch", "machine 1": "2", "machine 2": "2"},
     ]
     assert "1 of 3 evaluations do not say what they were made on." in page.read_text()
+
+
+def test_a_start_that_added_no_episode_made_none(tmp_path: Path) -> None:
+    write_run(tmp_path, [episode(0, 0), episode(0, 1)])
+    for finished, processor in ((0, "broken off"), (0, "A"), (1, "broken off too"), (1, "B"), (2, "nothing left")):
+        add_session(tmp_path, Session(finished, {"made": "2026-01-01", "processor": processor}))
+    page = write_report(tmp_path, tmp_path / "report")
+    assert rows(page.parent / "machine.csv")[2] == {"what": "processor", "machine 1": "A", "machine 2": "B"}
 
 
 def test_an_emulated_delay_is_called_so_with_the_benchmark_that_it_is_from(tmp_path: Path) -> None:
@@ -312,6 +354,13 @@ def test_a_folder_without_results_says_what_was_expected(tmp_path: Path) -> None
         write_report(tmp_path, tmp_path / "report")
     (tmp_path / "hold_r0" / "options.json").write_text("{")
     with pytest.raises(ConfigurationError, match=r"options\.json cannot be read"):
+        write_report(tmp_path, tmp_path / "report")
+
+
+def test_an_evaluation_whose_conditions_are_not_whole_is_named(tmp_path: Path) -> None:
+    write_run(tmp_path / "hold_r0", [episode()], draft="hold")
+    (tmp_path / "hold_r0" / "options.json").write_text('{"suite": "libero_object"}')
+    with pytest.raises(ConfigurationError, match=r"hold_r0.options.json .*draft.*delete the folder to leave it out"):
         write_report(tmp_path, tmp_path / "report")
 
 
