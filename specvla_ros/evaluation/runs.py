@@ -193,6 +193,7 @@ def _read(folder: Path) -> Run:
         conditions = dict(json.loads(path.read_text()))
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"{path} cannot be read ({error}); delete the folder to leave it out") from error
-    if absent := [name for name in NEEDED if name not in conditions]:
+    episodes = tuple(read_results(folder / EPISODES))
+    if episodes and (absent := [name for name in NEEDED if name not in conditions]):
         raise ConfigurationError(f"{path} does not say {', '.join(absent)}; delete the folder to leave it out")
-    return Run(folder, conditions, tuple(read_results(folder / EPISODES)))
+    return Run(folder, conditions, episodes)

@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 
+from specvla_ros.errors import ConfigurationError
 from specvla_ros.evaluation.rollout import EpisodeResult
 from specvla_ros.evaluation.runs import Run
 
@@ -63,10 +64,17 @@ def film_path(folder: Path, episode: EpisodeResult) -> Path:
 
 
 def make_films(runs: Sequence[Run], output: Path) -> list[Film]:
-    """Shrink the chosen films; those that are still large are written to the output folder's videos."""
+    """Shrink the chosen films; those that are still large are written to the output folder's videos.
+
+    Raises:
+        ConfigurationError: one of them is no film, as where copying it was broken off.
+    """
     films = []
     for run, episode, path in choose_films(runs):
-        content = shrink(path)
+        try:
+            content = shrink(path)
+        except OSError as error:
+            raise ConfigurationError(f"{path} cannot be read as a film; delete it to leave it out") from error
         source = "data:video/mp4;base64," + base64.b64encode(content).decode()
         if len(content) > EMBEDDED:
             source = f"{VIDEOS}/{run.folder.name}_{path.name}"

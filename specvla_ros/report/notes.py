@@ -43,7 +43,8 @@ REAL_TIME = (
     "first step that begins when it is there, until the next one is, or until it expires; how long it holds counts "
     "from its frame. An episode's first command costs no time: the scene begins with it. A latency of up to 50 ms is "
     "exactly one step, so that conditions whose commands all take less cannot differ by their speed. Mean ms: latency "
-    "of a command. Greedy, same starts: plain greedy decoding in lockstep, and what was lost and won against it."
+    "of a command, and where it is the decoder's own, the median of the episodes' medians. Greedy, same starts: plain "
+    "greedy decoding in lockstep, and what was lost and won against it."
 )
 HELD = (
     "Held: share of steps whose command was computed from an older frame than that of the step before, which is the "

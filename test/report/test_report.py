@@ -326,6 +326,15 @@ def test_a_success_and_a_failure_of_each_task_lie_in_the_page(tmp_path: Path) ->
     assert run.output == tmp_path
 
 
+def test_a_film_whose_copy_was_broken_off_is_named(tmp_path: Path) -> None:
+    write_run(tmp_path, [episode()])
+    path = film_path(tmp_path, episode())
+    path.parent.mkdir()
+    path.write_bytes(b"half a film")
+    with pytest.raises(ConfigurationError, match=f"{path.name} cannot be read as a film; delete it"):
+        write_report(tmp_path, tmp_path / "report")
+
+
 def test_a_large_film_lies_beside_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("specvla_ros.report.films.EMBEDDED", 100)
     write_run(tmp_path, [episode()])
