@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from specvla_ros import doctor
 from specvla_ros.cli import app
 from specvla_ros.errors import ConfigurationError
 
@@ -81,6 +82,18 @@ def test_doctor_finds_what_the_tests_run_on(tmp_path: Path) -> None:
     findings = json.loads((tmp_path / "doctor.json").read_text())
     assert findings["torch"]["ok"] and findings["rclpy"]["ok"] and findings["messages"]["ok"]
     assert "rmw" in findings["RMW"]["found"]
+
+
+@pytest.mark.parametrize("error", [ImportError, OSError, RuntimeError])
+def test_doctor_names_a_package_that_is_there_and_does_not_work(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(name: str) -> None:
+        raise error("libcudart.so.12: cannot open shared object file")
+
+    monkeypatch.setattr("importlib.import_module", broken)
+    finding = doctor._package("transformers", "transformers", "pip install transformers", required=True)
+    assert not finding.ok and "libcudart" in finding.found and finding.advice == "pip install transformers"
 
 
 def test_demo_closes_the_loop_and_leaves_video_figures_and_logs(tmp_path: Path) -> None:
