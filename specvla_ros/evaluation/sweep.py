@@ -30,7 +30,7 @@ def combinations(
     seeds: Sequence[int] = (),
 ) -> list[EvaluationOptions]:
     """The options of each evaluation, in folders of their own below the output; a single one keeps the folder itself,
-    if there are no others below it.
+    if there are no others below it. The folders are named by suite too where there are several, or were before.
 
     Args:
         suites, seeds: instead of the options' own.
@@ -50,7 +50,7 @@ def combinations(
     ]
     if len(sweep) == 1 and not any(options.output.glob(f"*/{OPTIONS}")):
         return sweep
-    several = len(set(suites)) > 1
+    several = len(set(suites)) > 1 or any(any(options.output.glob(f"{one.suite}_*/{OPTIONS}")) for one in sweep)
     names = [f"{one.suite}_{folder_name(one)}" if several else folder_name(one) for one in sweep]
     if len(set(names)) < len(names):
         raise ConfigurationError(f"drafts {', '.join(drafts)} differ in punctuation only; rename a folder")

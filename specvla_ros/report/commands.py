@@ -47,7 +47,8 @@ def film_command(run: Run, episodes: Sequence[EpisodeResult], output: Path) -> s
     A finished episode is not played again in its own folder; another one is no part of the report.
     """
     trials = 1 + max(one.episode for one in episodes)
-    options = replace(run.options, tasks=tuple(one.task for one in episodes), trials=trials, output=output)
+    tasks = tuple(dict.fromkeys(one.task for one in episodes))
+    options = replace(run.options, tasks=tasks, trials=trials, output=output)
     words = [*_words(options, [run]), "--videos", str(trials), "--output", short_path(output)]
     return f"{shlex.join(words)} && {shlex.join(['cp', '-r', short_path(output / VIDEOS), short_path(run.folder)])}"
 

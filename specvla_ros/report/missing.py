@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from specvla_ros.evaluation.latency import LOCKSTEP
 from specvla_ros.report.case_study import read_case_study
 from specvla_ros.report.commands import base_words, film_command, scene_words, short_path
 from specvla_ros.report.films import choose_films, unfilmed_failures
@@ -37,28 +38,34 @@ def missing(group: Group, folder: Path) -> dict[str, str]:
     options = run.options
     seed = ["--seed", str(options.seed)] if options.seed else []
     common = [*base_words(options, [run.suite]), *scene_words(options), *seed]
+    # A single evaluation in the folder itself leaves no room there for another one.
+    lockstep = folder / LOCKSTEP if run.folder == folder else folder
     lacking = {
-        "success in lockstep": (not group.lockstep, draft),
-        "threshold sweep": (not sweep_groups(group.lockstep), [*draft, *SWEEP]),
-        "speed-up": (not group.speeds, [*draft, *SWEEP, "--speed", str(FRAMES)]),
+        "success in lockstep": (not group.lockstep, draft, lockstep),
+        "threshold sweep": (not sweep_groups(group.lockstep), [*draft, *SWEEP], folder),
+        "speed-up": (not group.speeds, [*draft, *SWEEP, "--speed", str(FRAMES)], folder),
         "best threshold in real time": (
             not threshold_sweeps(group.realtime),
             [*draft, *SWEEP, "--latency", "measured"],
+            folder,
         ),
-        "success by latency": (not latency_panel(group.runs).curves, [*draft, *LATENCIES]),
-        "films": (not choose_films(group.runs), [*draft, "--videos", str(FILMS)]),
+        "success by latency": (not latency_panel(group.runs).curves, [*draft, *LATENCIES], folder),
     }
     made = {
-        what: shlex.join([*common, *words, "--output", short_path(folder)])
-        for what, (absent, words) in lacking.items()
+        what: shlex.join([*common, *words, "--output", short_path(output)])
+        for what, (absent, words, output) in lacking.items()
         if absent
     }
+    # Films are played beside the folder, where they are not taken for one of the report's evaluations.
+    films = folder.resolve().with_name(f"{folder.resolve().name}_films")
     if choose_films(group.runs):
         for run_failed, episodes in unfilmed_failures(group.runs).items():
-            # Beside the folder, where it is not taken for one of the report's evaluations.
-            output = folder.resolve().with_name(f"{folder.resolve().name}_films") / run_failed.folder.name
             tasks = ", ".join(str(one.task) for one in episodes)
-            made[f"film of a failure, task {tasks} ({run_failed.label})"] = film_command(run_failed, episodes, output)
+            what = f"film of a failure, task {tasks} ({run_failed.label})"
+            made[what] = film_command(run_failed, episodes, films / run_failed.folder.name)
+    else:
+        first = [one for one in run.episodes if one.episode < FILMS] or run.episodes
+        made["films"] = film_command(run, first, films / run.folder.name)
     if group.drafted and read_case_study(folder) is None:
         name = run.folder.relative_to(folder).as_posix()
         made["case study"] = shlex.join(["specvla", "report", short_path(folder), "--case-study", name])

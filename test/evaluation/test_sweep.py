@@ -115,6 +115,13 @@ def test_several_suites_have_folders_of_their_own(tmp_path: Path) -> None:
     assert [row["suite"] for row in figures["conditions"]] == ["libero_object"] * 2 + ["libero_goal"] * 2
 
 
+def test_one_suite_of_several_goes_on_in_its_own_folders(tmp_path: Path) -> None:
+    several = combinations(options(tmp_path), ["hold"], [0], ["lockstep"], ["libero_object", "libero_goal"])
+    run(several, tmp_path)
+    (alone,) = combinations(options(tmp_path), ["hold"], [0], ["lockstep"], ["libero_goal"])
+    assert alone == several[1]
+
+
 def test_a_mistake_in_the_last_suite_is_told_before_the_first_is_played(tmp_path: Path) -> None:
     class OneTask(FakeRig):
         def tasks(self, options: EvaluationOptions) -> list[Task]:

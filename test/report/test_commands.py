@@ -189,6 +189,45 @@ def test_what_a_report_lacks_is_made_under_the_conditions_of_what_it_has(
     assert all((one.tasks, one.trials, one.seed) == ((3, 4), 2, 7) for one in wanted.values())
 
 
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"": {"draft": "none"}},
+        {"": {"draft": "hold", "threshold": 3}},
+        {"": {"draft": "hold", "latency": "fixed:100"}},
+        {"hold_r0": {"draft": "hold"}, "hold_r3": {"draft": "hold", "threshold": 3}},
+        {f"{suite}_hold_r3": {"draft": "hold", "threshold": 3} for suite in ("libero_10", "libero_goal")},
+    ],
+)
+def test_what_a_report_lacks_is_made_beside_what_it_has(
+    layout: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "runs"
+    for name, conditions in layout.items():
+        suite = "libero_object" if "libero" not in name else name.removesuffix("_hold_r3")
+        write_run(folder / name, [episode(0, state, suite=suite) for state in range(4)], **conditions)
+    taken = {one.folder: one.conditions for one in read_runs(folder)}
+    for group in grouped(read_runs(folder), {}):
+        lacking = missing(group, folder)
+        assert lacking.pop("films").startswith("specvla eval")
+        lacking.pop("case study", "")
+        for what, line in lacking.items():
+            for place, wanted in run([line], monkeypatch).items():
+                assert taken.setdefault(place, wanted.conditions()) == wanted.conditions(), what
+
+
+def test_films_are_made_of_episodes_that_are_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "runs"
+    write_run(folder, [episode(task, state) for task in (0, 1) for state in range(5)], draft="hold", threshold=9)
+    (group,) = grouped(read_runs(folder), {})
+    play, copy = missing(group, folder)["films"].split(" && ")
+    ((place, options),) = run([play], monkeypatch).items()
+    assert place == tmp_path / "runs_films" / "runs", "in its own folder they would not be played again"
+    assert (options.tasks, options.trials, options.videos) == ((0, 1), 3, 3)
+    assert options.conditions() == read_runs(folder)[0].conditions
+    assert [Path(word).resolve() for word in shlex.split(copy)[2:]] == [place / "videos", folder]
+
+
 def test_several_seeds_are_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed, folder in {0: "hold_r0", 7: "hold_r0_seed-7"}.items():
         write_run(tmp_path / folder, [episode()], draft="hold", seed=seed)
