@@ -10,8 +10,8 @@ RESULTS = (
     "seven tokens over the target forwards of an action, the prefill included; rounds are the others. Off by: mean "
     "distance of a token from the target's own answer. Milliseconds: an action in the decoder, on the frames of the "
     "speed-up, where every row and plain greedy decoding take turns; absent where that was not measured. Of several "
-    "measurements each has its own plain greedy decoding: a speed-up is against that one, and milliseconds of two do not "
-    "compare."
+    "measurements each has its own plain greedy decoding: a speed-up is against that one, and milliseconds of two do "
+    "not compare."
 )
 SEEDING = (
     "Every episode begins with the same --seed: cabinet and stove, which an initial state does not hold, stand where "
