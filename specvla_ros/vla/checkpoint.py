@@ -63,11 +63,14 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 
 def read_norm_stats(directory: Path) -> dict[str, Any]:
-    """Normalisation by data set: config.json's, overridden by a fine-tune's dataset_statistics.json beside it."""
-    norm_stats = dict(read_config(directory).get("norm_stats") or {})
+    """Normalisation by data set: a fine-tune's dataset_statistics.json, or else config.json's.
+
+    A fine-tune's config.json still holds what its base model was trained on; OpenVLA's evaluation reads the file
+    beside it alone, and so a fine-tune on one data set needs no key.
+    """
     if (directory / STATISTICS_FILE).is_file():
-        norm_stats.update(_read_json(directory / STATISTICS_FILE))
-    return norm_stats
+        return _read_json(directory / STATISTICS_FILE)
+    return dict(read_config(directory).get("norm_stats") or {})
 
 
 def load_tensors(directory: Path, shapes: Shapes, *, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:

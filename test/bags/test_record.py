@@ -49,7 +49,7 @@ def test_compressed_images_are_recorded_as_the_policy_saw_them_and_drive_the_sce
 
 
 def test_the_command_records_a_real_scene_and_says_what_with(tmp_path: Path) -> None:
-    pytest.importorskip("libero", reason="LIBERO is not installed: pip install 'specvla_ros[sim]'")
+    pytest.importorskip("libero", reason="LIBERO is not installed: make venv brings it")
     bag = tmp_path / "bag"
     command = [sys.executable, "-m", "specvla_ros.cli", "record", str(bag), "--max-steps", "3", "--jpeg", "80"]
     command += ["--storage", "sqlite3", "--output", str(tmp_path / "run"), "--json", str(tmp_path / "figures.json")]

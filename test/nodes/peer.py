@@ -95,7 +95,7 @@ class Peer(Node):
         """Ask for the lifecycle state until it is told; the state.
 
         A server that is found may not have found its client yet, and its answer is then lost. Asking for the state
-        again does no harm, unlike asking for a transition.
+        again does no harm, unlike asking for a transition, and a new client is found anew.
         """
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
@@ -104,6 +104,7 @@ class Peer(Node):
                 with suppress(AssertionError):
                     wait_until(future.done, patience=2.0)
                     return str(future.result().current_state.label)
+                self.asking = self.create_client(GetState, "specvla/get_state")
         raise AssertionError(f"waited {PATIENCE} s for the lifecycle state")
 
     def enable(self, value: bool) -> SetBool.Response:

