@@ -123,5 +123,6 @@ class EvaluationOptions:
             "image_size": self.image_size,
             "ros": self.ros,
             "fingerprint": weights_mark([directory, *drafts]),
-            "settings": settings_mark(directory),
+            "settings": settings_mark([directory]),
+            "draft_settings": settings_mark(drafts),
         }

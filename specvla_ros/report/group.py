@@ -12,7 +12,7 @@ from specvla_ros.evaluation.runs import Run
 from specvla_ros.policy import PLAIN
 from specvla_ros.report.speed import SpeedUp, belongs, speed_ups
 
-ROW = {"draft", "threshold", "mode", "latency", "hold_time"}
+ROW = {"draft", "draft_settings", "threshold", "mode", "latency", "hold_time"}
 """Conditions that the rows of one table differ in."""
 TARGET = {"checkpoint", "fingerprint"}
 """Conditions of which one is enough: the checkpoint in the same place, or the same weights wherever they lay."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from specvla_ros.errors import ConfigurationError
+from specvla_ros.errors import CheckpointError, ConfigurationError
 from specvla_ros.policy import PLAIN
 from specvla_ros.speculative.drafter import Drafter
 from specvla_ros.speculative.eagle import EagleDrafter, EagleHead, TreeConfig
@@ -18,6 +19,9 @@ from specvla_ros.vla.config import LlamaConfig
 from specvla_ros.vla.fingerprint import require_sha256
 from specvla_ros.vla.llama import fuse_projections
 from specvla_ros.vla.model import OpenVLA
+
+LEGACY_KEY = "legacy_draft"
+"""Of a draft's config.json; see `TreeConfig.legacy`."""
 
 
 def build_drafter(
@@ -64,7 +68,17 @@ def _build_one(
         directory = resolve_checkpoint(name)
     if sha256:
         require_sha256(directory, sha256)
-    return EagleDrafter(target, load_head(directory, target.dtype, target.device), capacity=capacity, tree=tree)
+    head = load_head(directory, target.dtype, target.device)
+    tree = replace(tree, legacy=tree.legacy or _is_legacy(directory))
+    return EagleDrafter(target, head, capacity=capacity, tree=tree)
+
+
+def _is_legacy(directory: Path) -> bool:
+    """Whether a draft says of itself that it was trained with the released code: that belongs to its weights."""
+    value = read_config(directory).get(LEGACY_KEY, False)
+    if not isinstance(value, bool):
+        raise CheckpointError(f"{directory / 'config.json'}: {LEGACY_KEY} is {value!r}; expected true or false")
+    return value
 
 
 def _own_draft(checkpoint: Path | None) -> Path:

@@ -49,11 +49,12 @@ def weights_mark(directories: Iterable[Path]) -> str:
     return digest.hexdigest()[:MARK_LENGTH]
 
 
-def settings_mark(directory: Path) -> str:
-    """A mark of what a checkpoint says beside its weights: sizes, statistics and tokenizer decide its actions too."""
+def settings_mark(directories: Iterable[Path]) -> str:
+    """A mark of what checkpoints say beside their weights: sizes, statistics and tokenizer decide the actions too."""
     digest = hashlib.sha256()
-    for file in sorted(directory.glob("*.json")):
-        digest.update(f"{file.name} {file.stat().st_size} ".encode() + file.read_bytes())
+    for directory in directories:
+        for file in sorted(directory.glob("*.json")):
+            digest.update(f"{file.name} {file.stat().st_size} ".encode() + file.read_bytes())
     return digest.hexdigest()[:MARK_LENGTH]
 
 

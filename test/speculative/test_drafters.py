@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import random_head, random_inputs, random_target
 
-from specvla_ros.errors import ConfigurationError
+from specvla_ros.errors import CheckpointError, ConfigurationError
 from specvla_ros.speculative.build import build_drafter
 from specvla_ros.speculative.decode import SpeculativeDecoder
 from specvla_ros.speculative.drafter import Prefix
@@ -124,6 +125,23 @@ def test_a_draft_from_disk_works_in_the_targets_own_type(tmp_path: Path) -> None
     drafter = build_drafter(str(tmp_path), target, 300, TreeConfig())
     tokens, stats = SpeculativeDecoder(target, drafter, capacity=300).decode(*random_inputs(0), (0,) * 7)
     assert len(tokens) == 7 and stats.forwards == 1 + len(stats.accepted)
+
+
+def test_a_draft_that_says_so_is_run_as_the_released_code_does(tmp_path: Path) -> None:
+    head = random_head(0)
+    write_draft(tmp_path, head.config, head)
+    target, config = random_target(0), tmp_path / "config.json"
+    wanted = EagleDrafter(target, head, capacity=300, tree=TreeConfig(legacy=True))
+    prefix = prefilled(target, [70, 71])
+    usual = build_drafter(str(tmp_path), target, 300, TreeConfig()).draft(prefix, 6)
+    said = json.loads(config.read_text())
+    config.write_text(json.dumps(said | {"legacy_draft": True}))
+    legacy = build_drafter(str(tmp_path), target, 300, TreeConfig()).draft(prefix, 6)
+    assert torch.equal(legacy.tokens, wanted.draft(prefix, 6).tokens)
+    assert not torch.equal(legacy.tokens, usual.tokens)
+    config.write_text(json.dumps(said | {"legacy_draft": "yes"}))
+    with pytest.raises(CheckpointError, match=r"config.json: legacy_draft is 'yes'; expected true or false"):
+        build_drafter(str(tmp_path), target, 300, TreeConfig())
 
 
 def test_hold_drafts_the_rest_of_the_last_action_and_forgets_it_on_reset() -> None:
