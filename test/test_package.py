@@ -176,3 +176,9 @@ def test_colcon_builds_the_same_tree(tmp_path: Path) -> None:
         check=True,
     )
     assert str(installed) in result.stdout
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    # launch_testing's pytest plugin, which every ROS 2 installation loads, imports each by its name alone.
+    names = [path.name for path in (ROOT / "test").rglob("test_*.py")]
+    assert len(names) == len(set(names))
