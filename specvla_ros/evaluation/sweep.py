@@ -19,6 +19,7 @@ from specvla_ros.evaluation.tables import Summary, summarise, write_summary
 from specvla_ros.evaluation.threshold import require_draft, threshold_text
 from specvla_ros.policy import PLAIN
 from specvla_ros.sim.holding import HOLD_TIME
+from specvla_ros.speculative.build import locate_drafts
 
 
 def combinations(
@@ -62,7 +63,8 @@ def run_sweep(
 ) -> Iterator[tuple[EvaluationOptions, list[Summary]]]:
     """Evaluate one after the other; each one's tables by task as soon as it is finished.
 
-    That all suites have the tasks is looked at first: the second may come hours after the first.
+    That all suites have the tasks, and that all drafts exist, is looked at first: the second may come hours after the
+    first.
 
     What is written beside the episodes is of all that lie there, also those that were not asked for this time.
 
@@ -72,6 +74,7 @@ def run_sweep(
     rig = rig or Rig()
     for options in sweep:
         chosen_tasks(rig.tasks(options), options)
+        locate_drafts(options.draft, options.checkpoint_directory)
     for number, options in enumerate(sweep, start=1):
         if len(sweep) > 1:
             console.print(f"{number} of {len(sweep)}: {options.output.name}", highlight=False, soft_wrap=True)

@@ -22,6 +22,7 @@ from specvla_ros.vla.model import OpenVLA
 
 LEGACY_KEY = "legacy_draft"
 """Of a draft's config.json; see `TreeConfig.legacy`."""
+WITHOUT_WEIGHTS = (PLAIN, "hold", "linear")
 
 
 def build_drafter(
@@ -38,19 +39,42 @@ def build_drafter(
             brings no draft.
         CheckpointError: a draft checkpoint cannot be loaded.
     """
+    drafts = [
+        _build_one(part, directory, target, capacity, tree, sha256)
+        for part, directory in locate_drafts(name, checkpoint).items()
+    ]
+    return drafts[0] if len(drafts) == 1 else MergedDrafter(drafts)
+
+
+def locate_drafts(name: str, checkpoint: Path | None) -> dict[str, Path | None]:
+    """The drafts that `build_drafter` would join, and where the learned ones lie; a hub name is downloaded.
+
+    Raises:
+        ConfigurationError, CheckpointError: see `build_drafter`; what lies in the directories is not looked at.
+    """
     parts = [part.strip() for part in name.split("+")]
-    if len(parts) == 1:
-        return _build_one(parts[0], target, capacity, tree, checkpoint, sha256)
-    if PLAIN in parts or "" in parts or len(set(parts)) < len(parts):
+    if len(parts) > 1 and (PLAIN in parts or "" in parts or len(set(parts)) < len(parts)):
         raise ConfigurationError(
             f"draft {name!r}: only different drafts can be joined by '+', for example 'hold+linear' or "
             "'hold+/path/to/draft'"
         )
-    return MergedDrafter([_build_one(part, target, capacity, tree, checkpoint, sha256) for part in parts])
+    return {part: _locate(part, checkpoint) for part in parts}
+
+
+def _locate(name: str, checkpoint: Path | None) -> Path | None:
+    if name in WITHOUT_WEIGHTS:
+        return None
+    if name == "eagle":
+        return _own_draft(checkpoint)
+    if not name or ("/" not in name and not Path(name).is_dir()):
+        raise ConfigurationError(
+            f"draft {name!r} does not exist; expected none, hold, linear, eagle, or a draft's directory or hub name"
+        )
+    return resolve_checkpoint(name)
 
 
 def _build_one(
-    name: str, target: OpenVLA, capacity: int, tree: TreeConfig, checkpoint: Path | None, sha256: str
+    name: str, directory: Path | None, target: OpenVLA, capacity: int, tree: TreeConfig, sha256: str
 ) -> Drafter:
     if name == PLAIN:
         return NoDrafter()
@@ -58,14 +82,7 @@ def _build_one(
         return HoldDrafter()
     if name == "linear":
         return LinearDrafter(target.config.action_ids)
-    if name == "eagle":
-        directory = _own_draft(checkpoint)
-    elif not name or ("/" not in name and not Path(name).is_dir()):
-        raise ConfigurationError(
-            f"draft {name!r} does not exist; expected none, hold, linear, eagle, or a draft's directory or hub name"
-        )
-    else:
-        directory = resolve_checkpoint(name)
+    assert directory is not None
     if sha256:
         require_sha256(directory, sha256)
     head = load_head(directory, target.dtype, target.device)

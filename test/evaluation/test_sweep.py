@@ -133,6 +133,13 @@ def test_a_mistake_in_the_last_suite_is_told_before_the_first_is_played(tmp_path
     assert not list(tmp_path.glob("*/episodes.jsonl"))
 
 
+def test_a_draft_that_does_not_exist_is_told_before_the_first_is_played(tmp_path: Path) -> None:
+    sweep = combinations(options(tmp_path), ["none", "eagel"], [0], ["lockstep"])
+    with pytest.raises(ConfigurationError, match="draft 'eagel' does not exist"):
+        run_command(sweep, 0, tmp_path, Console(file=io.StringIO()), FakeRig())
+    assert not list(tmp_path.glob("*/episodes.jsonl"))
+
+
 def test_several_seeds_are_compared_each_in_a_folder_of_its_own(tmp_path: Path) -> None:
     sweep = combinations(options(tmp_path), ["hold"], [3], ["lockstep", "fixed:100"], seeds=[0, 7])
     assert [(one.seed, one.output.name) for one in sweep] == [
