@@ -103,13 +103,13 @@ class EvaluationOptions:
         """What an episode's result depends on; which episodes are run, and by how many workers, is no part of it.
 
         Raises:
-            ConfigurationError: there is no such device or type.
+            ConfigurationError: there is no such device or type, or no such draft.
         """
         from specvla_ros.runtime import select_device, select_dtype
+        from specvla_ros.speculative.build import locate_drafts
 
         directory = self.checkpoint_directory
-        names = [name.strip() for name in self.draft.split("+")]
-        drafts = [directory / "draft" if name == "eagle" else Path(name).expanduser() for name in names]
+        drafts = [draft for draft in locate_drafts(self.draft, directory).values() if draft]
         device = select_device(self.device)
         return {
             **self.swept(),

@@ -62,9 +62,11 @@ def test_other_statistics_of_the_same_weights_are_another_evaluation(tmp_path: P
         run(settings)
 
 
-def test_a_draft_that_does_not_exist_does_not_take_the_folder(tmp_path: Path) -> None:
+def test_a_draft_that_does_not_exist_or_cannot_be_loaded_does_not_take_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="draft 'hodl' does not exist"):
+        run(options(tmp_path, tasks=(1,), trials=1, draft="hodl"))
     with pytest.raises(DecodeError):
-        run(options(tmp_path, tasks=(1,), trials=1, draft="hodl"), FakeRig("raise"))
+        run(options(tmp_path, tasks=(1,), trials=1, draft="linear"), FakeRig("raise"))
     results, _ = run(options(tmp_path, tasks=(1,), trials=1, draft="hold"))
     assert len(results) == 1
 
