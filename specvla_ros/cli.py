@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from specvla_ros.errors import SpecVLAError
 from specvla_ros.json_option import Json, writable, write_json
+from specvla_ros.model_options import Device, ImagePreparation, UnnormKey
 from specvla_ros.policy import MAX_THRESHOLD
 from specvla_ros.sim.holding import HOLD_TIME
 from specvla_ros.training.cli import app as train_app
@@ -45,15 +46,6 @@ Suite = Annotated[str, typer.Option(help="LIBERO suite.")]
 TaskIndex = Annotated[int, typer.Option(min=0, help="Index of the task in its suite.")]
 Episode = Annotated[int, typer.Option(min=0, max=49, help="Index of the fixed initial state.")]
 MaxSteps = Annotated[int, typer.Option(min=0, help="Steps at most; 0 is the suite's limit.")]
-UnnormKey = Annotated[str, typer.Option(help="norm_stats key; may be left out when there is only one.")]
-ImagePreparation = Annotated[
-    str,
-    typer.Option(
-        help="What is done to an image first: libero, centre_crop (for a fine-tune with image augmentation), none, or "
-        "auto: libero for libero keys, else none."
-    ),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Weights = Annotated[str, typer.Option(help="full, or the language model's layers in 8 bits: float8 or int8.")]
 Bag = Annotated[Path, typer.Argument(metavar="BAG", help="rosbag2 folder, mcap or sqlite3.")]

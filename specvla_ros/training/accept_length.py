@@ -14,17 +14,13 @@ from torch import Tensor
 
 from specvla_ros.errors import DataError
 from specvla_ros.policy import ACTION_LENGTH, expand_thresholds
-from specvla_ros.runtime import CAPACITY, load_policy
-from specvla_ros.shipped import checkpoint_directory
-from specvla_ros.speculative.build import build_drafter
+from specvla_ros.runtime import CAPACITY, OpenVLAPolicy
 from specvla_ros.speculative.decode import SpeculativeDecoder
 from specvla_ros.speculative.eagle import EagleDrafter, EagleHead, TreeConfig
 from specvla_ros.training.demonstrations import demonstration_files, read_demonstrations
 from specvla_ros.training.held_out import HELD_OUT_EVERY, is_held_out
 from specvla_ros.training.regenerated import RegeneratedFrames
-from specvla_ros.vla.images import prepare_image, processor_pixels
 from specvla_ros.vla.model import OpenVLA
-from specvla_ros.vla.prompt import PromptTokenizer
 
 Seen = tuple[Tensor, Tensor]
 """What an action is decoded from: (n,) prompt ids and (256, hidden) projected patches."""
@@ -71,12 +67,11 @@ class AcceptLength:
 
 
 def measure_accept_lengths(
-    target_checkpoint: str,
+    policy: OpenVLAPolicy,
     drafts: Sequence[str],
     thresholds: Sequence[int],
     demonstrations: Sequence[Path],
     frames: int,
-    device: str = "auto",
 ) -> list[AcceptLength]:
     """Act through whole held-out episodes, frame after frame as a robot sees them, until `frames` are done.
 
@@ -84,6 +79,7 @@ def measure_accept_lengths(
     last actions between episodes. The episodes are spread over the tasks.
 
     Args:
+        policy: the target; its own draft does not count.
         drafts: names as `load_policy` takes them.
         thresholds: bins, for the six motion dimensions.
         frames: steps at most, over all episodes; fewer where fewer are held out.
@@ -91,13 +87,9 @@ def measure_accept_lengths(
     Raises:
         DataError: there are no held-out episodes.
     """
-    target = load_policy(target_checkpoint, device=device, graphs=False).decoder.target
-    directory = checkpoint_directory(target_checkpoint)
-    tokenizer = PromptTokenizer(directory)
-    drafters = {name: build_drafter(name, target, CAPACITY, TreeConfig(), directory) for name in drafts}
-    decoders = {name: SpeculativeDecoder(target, drafter, capacity=CAPACITY) for name, drafter in drafters.items()}
+    decoders = {name: policy.with_draft(name, policy.thresholds).decoder for name in drafts}
     rows = [AcceptLength(name, threshold) for name in drafts for threshold in thresholds]
-    episodes = _held_out_episodes(target, tokenizer, demonstrations, frames)
+    episodes = _held_out_episodes(policy, demonstrations, frames)
     for episode in track(episodes, "accept lengths", console=Console(stderr=True), transient=True):
         for row in rows:
             decoders[row.draft].drafter.reset()
@@ -154,9 +146,7 @@ def accept_length_table(rows: Sequence[AcceptLength]) -> Table:
 
 
 @torch.inference_mode()
-def _held_out_episodes(
-    target: OpenVLA, tokenizer: PromptTokenizer, demonstrations: Sequence[Path], frames: int
-) -> Iterator[list[Seen]]:
+def _held_out_episodes(policy: OpenVLAPolicy, demonstrations: Sequence[Path], frames: int) -> Iterator[list[Seen]]:
     """Held-out episodes, the first of each file, then the second of each, with `frames` steps in all."""
     sources = [
         (demonstration for index, demonstration in enumerate(read_demonstrations(path)) if is_held_out(index))
@@ -171,7 +161,7 @@ def _held_out_episodes(
                 continue
             if left <= 0:
                 break
-            input_ids = torch.tensor(tokenizer.encode(demonstration.language))
             images = [demonstration.images[step] for step in demonstration.moving_steps()[:left]]
             left -= len(images)
-            yield [(input_ids, target.project_image(processor_pixels(prepare_image(i, "libero")))) for i in images]
+            prepared = (policy.prepare(image, demonstration.language) for image in images)
+            yield [(input_ids, policy.decoder.target.project_image(pixels)) for input_ids, pixels in prepared]

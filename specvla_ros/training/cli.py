@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from specvla_ros.json_option import Json, write_json
+from specvla_ros.model_options import Device, ImagePreparation, UnnormKey
 from specvla_ros.training.target_sizes import TargetSizes
 
 SIZES = TargetSizes()
@@ -18,7 +19,6 @@ app = typer.Typer(no_args_is_help=True, help="From demonstrations to a trained t
 
 Data = Annotated[list[Path], typer.Option(help="Folder of LIBERO .hdf5 demonstrations; may be given several times.")]
 Minutes = Annotated[float, typer.Option(min=0.0, help="Time budget in minutes, annealed to its end; 0 is none.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Workers = Annotated[int, typer.Option(min=0, help="Parallel processes; 0 is one a core.")]
 
 
@@ -143,12 +143,25 @@ def regenerate(
     output: Annotated[Path, typer.Option(help="Folder for what the target did.")] = Path("runs/regenerated"),
     max_frames: Annotated[int, typer.Option(min=0, help="Steps at most, spread over all; 0 is every one.")] = 20_000,
     batch_size: Annotated[int, typer.Option(min=1, help="Images read at once.")] = 16,
+    unnorm_key: UnnormKey = "",
+    image_preparation: ImagePreparation = "auto",
     device: Device = "auto",
 ) -> None:
     """Let the target act greedily on the demonstrations' images; what it saw and answered trains its draft."""
     from specvla_ros.training.regenerate import RegenerateOptions, regenerate
 
-    regenerate(RegenerateOptions(checkpoint, tuple(data), output, max_frames, batch_size, device))
+    regenerate(
+        RegenerateOptions(
+            checkpoint=checkpoint,
+            demonstrations=tuple(data),
+            output=output,
+            max_frames=max_frames,
+            batch_size=batch_size,
+            unnorm_key=unnorm_key,
+            preparation=image_preparation,
+            device=device,
+        )
+    )
 
 
 @app.command()
@@ -201,15 +214,19 @@ def accept_lengths(
     draft: Annotated[Optional[list[str]], typer.Option(help="Draft; may be repeated.")] = None,  # noqa: UP045
     threshold: Annotated[Optional[list[int]], typer.Option(help="Bins; may be repeated. 0, 3, 9 if absent.")] = None,  # noqa: UP045
     frames: Annotated[int, typer.Option(min=1, help="Held-out frames.")] = 400,
+    unnorm_key: UnnormKey = "",
+    image_preparation: ImagePreparation = "auto",
     device: Device = "auto",
     json_file: Json = None,
 ) -> None:
     """Tokens per target forward by draft and threshold, on held-out episodes."""
+    from specvla_ros.runtime import load_policy
     from specvla_ros.training.accept_length import accept_length_table, measure_accept_lengths
 
-    rows = measure_accept_lengths(
-        checkpoint, draft or ["none", "hold", "linear"], threshold or [0, 3, 9], data, frames, device
+    policy = load_policy(
+        checkpoint, device=device, unnorm_key=unnorm_key or None, preparation=image_preparation, graphs=False
     )
+    rows = measure_accept_lengths(policy, draft or ["none", "hold", "linear"], threshold or [0, 3, 9], data, frames)
     Console(stderr=True).print(accept_length_table(rows))
     write_json([row.to_dict() for row in rows], json_file)
 

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
 from specvla_ros.errors import ConfigurationError, DataError
-from specvla_ros.runtime import load_policy
+from specvla_ros.runtime import load_target, select_device, select_dtype
+from specvla_ros.shipped import checkpoint_directory
 from specvla_ros.speculative.eagle import EagleHead
 from specvla_ros.training.accept_length import held_out_accept_lengths
 from specvla_ros.training.draft_log import DraftLog
@@ -85,7 +86,8 @@ def train_draft(options: DraftOptions) -> Path:
         DataError: the regenerated data are incomplete or another target's.
     """
     _check(options)
-    target = load_policy(options.checkpoint, device=options.device, graphs=False).decoder.target
+    device = select_device(options.device)
+    target = load_target(checkpoint_directory(options.checkpoint), select_dtype("auto", device), device)
     training, held_out = _load_data(options, target)
     options.output.mkdir(parents=True, exist_ok=True)
     trainer = _Trainer(options, target)

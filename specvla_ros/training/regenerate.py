@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from specvla_ros.errors import ConfigurationError, DataError, DecodeError
 from specvla_ros.progress import pieces_bar
-from specvla_ros.runtime import load_policy
+from specvla_ros.runtime import OpenVLAPolicy, load_policy, pixels
 from specvla_ros.training.demonstrations import (
     Demonstration,
     demonstration_files,
@@ -32,8 +32,6 @@ from specvla_ros.training.regenerated import (
     frame_bytes,
 )
 from specvla_ros.vla.checkpoint import resolve_checkpoint
-from specvla_ros.vla.images import prepare_image, processor_pixels
-from specvla_ros.vla.model import OpenVLA
 from specvla_ros.vla.prompt import PromptTokenizer
 
 
@@ -47,7 +45,7 @@ class RegenerateOptions:
         output: folder of the regenerated data; one that is there already is completed.
         max_frames: steps at most, chosen evenly among all; 0 takes every one.
         batch_size: images that the target reads at once.
-        device: auto, cpu, cuda or cuda:N.
+        unnorm_key, preparation, device: as for `load_policy`.
     """
 
     checkpoint: str
@@ -55,6 +53,8 @@ class RegenerateOptions:
     output: Path
     max_frames: int = 20_000
     batch_size: int = 16
+    unnorm_key: str = ""
+    preparation: str = "auto"
     device: str = "auto"
 
 
@@ -69,10 +69,17 @@ def regenerate(options: RegenerateOptions) -> Path:
         DataError: no demonstrations, or the folder was made of another target or other steps.
     """
     console = Console(stderr=True)
-    target = load_policy(options.checkpoint, device=options.device, graphs=False).decoder.target
+    policy = load_policy(
+        options.checkpoint,
+        device=options.device,
+        unnorm_key=options.unnorm_key or None,
+        preparation=options.preparation,
+        graphs=False,
+    )
+    target = policy.decoder.target
     tokenizer = PromptTokenizer(resolve_checkpoint(options.checkpoint))
     options.output.mkdir(parents=True, exist_ok=True)
-    plan = _plan(options, fingerprint(target))
+    plan = _plan(options, fingerprint(target), policy.preparation)
     todo = [episode for episode in plan.episodes if not episode.shard(options.output).is_file()]
     longest = max(len(tokenizer.encode(instruction_of(Path(file)))) for file in {e.file for e in plan.episodes})
     each = frame_bytes(target.config.llama.hidden_size, longest)
@@ -87,7 +94,7 @@ def regenerate(options: RegenerateOptions) -> Path:
         bar = progress.add_task("regenerate", total=plan.frames, completed=plan.frames - left)
         for episode, demonstration in _read(todo):
             input_ids = torch.tensor(tokenizer.encode(demonstration.language))
-            tensors = _act(target, input_ids, demonstration, episode.steps, options.batch_size)
+            tensors = _act(policy, input_ids, demonstration, episode.steps, options.batch_size)
             shard = episode.shard(options.output)
             unfinished = shard.with_suffix(".unfinished")
             save_file(tensors, unfinished)
@@ -105,20 +112,20 @@ def _require_disk(directory: Path, wanted: int) -> None:
         )
 
 
-def _plan(options: RegenerateOptions, target: str) -> RegenerationPlan:
+def _plan(options: RegenerateOptions, target: str, preparation: str) -> RegenerationPlan:
     """The folder's own plan, or a new one written there."""
     episodes = [
         EpisodePlan(str(path), index, demonstration.moving_steps().tolist())
         for path in (path.resolve() for path in demonstration_files(options.demonstrations))
         for index, demonstration in enumerate(read_demonstrations(path))
     ]
-    plan = RegenerationPlan(options.checkpoint, target, thin_out(episodes, options.max_frames))
+    plan = RegenerationPlan(options.checkpoint, target, preparation, thin_out(episodes, options.max_frames))
     if (options.output / PLAN_FILE).is_file():
         made = RegenerationPlan.read(options.output)
-        if (made.target, made.episodes) != (target, plan.episodes):
+        if replace(made, checkpoint=plan.checkpoint) != plan:
             raise DataError(
-                f"{options.output} holds what {made.checkpoint} did, and its weights, the demonstrations or max_frames "
-                "were others; give another output folder"
+                f"{options.output} holds what {made.checkpoint} did, and its weights, the demonstrations, max_frames "
+                "or image_preparation were others; give another output folder"
             )
     else:
         plan.write(options.output)
@@ -148,14 +155,14 @@ def _read(todo: list[EpisodePlan]) -> Iterator[tuple[EpisodePlan, Demonstration]
 
 
 def _act(
-    target: OpenVLA, input_ids: Tensor, demonstration: Demonstration, steps: list[int], batch_size: int
+    policy: OpenVLAPolicy, input_ids: Tensor, demonstration: Demonstration, steps: list[int], batch_size: int
 ) -> dict[str, Tensor]:
     """The tensors of one episode's file; see `RegeneratedFrame`, with the steps first."""
     parts: dict[str, list[Tensor]] = {"patches": [], "features": [], "tokens": []}
     for start in range(0, len(steps), batch_size):
         images = [demonstration.images[step] for step in steps[start : start + batch_size]]
-        pixels = torch.cat([processor_pixels(prepare_image(image, "libero")) for image in images])
-        actions = act_greedily(target, input_ids, pixels)
+        batch = torch.cat([pixels(image, policy.preparation) for image in images])
+        actions = act_greedily(policy.decoder.target, input_ids, batch)
         parts["patches"].append(actions.patches.to("cpu", DTYPE))
         parts["features"].append(actions.features.to("cpu", DTYPE))
         parts["tokens"].append(actions.tokens.cpu())

@@ -51,13 +51,14 @@ class EpisodePlan:
 
 @dataclass(frozen=True, slots=True)
 class RegenerationPlan:
-    """What a folder of regenerated data holds: from which target, and which steps.
+    """What a folder of regenerated data holds: from which target, which steps, and how their images were prepared.
 
     `target` is the `fingerprint` of the checkpoint's weights, so that a checkpoint trained further is another one.
     """
 
     checkpoint: str
     target: str
+    preparation: str
     episodes: list[EpisodePlan]
 
     @property

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from specvla_ros.errors import DataError
+from specvla_ros.runtime import load_policy
 from specvla_ros.training.accept_length import (
     AcceptLength,
     accept_length_table,
@@ -23,9 +24,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_lengths_by_draft_and_threshold(root: Path) -> None:
-    rows = measure_accept_lengths(
-        str(root / "target"), ["none", "hold", "hold+linear"], [0, 255], [root / "demonstrations"], 5, device="cpu"
-    )
+    policy = load_policy(root / "target", device="cpu")
+    rows = measure_accept_lengths(policy, ["none", "hold", "hold+linear"], [0, 255], [root / "demonstrations"], 5)
     found = {(row.draft, row.threshold): row for row in rows}
     assert len(found) == 6
     assert all(row.frames == 5 for row in rows)
@@ -41,7 +41,7 @@ def test_lengths_by_draft_and_threshold(root: Path) -> None:
 def test_without_held_out_episodes_nothing_is_measured(root: Path, tmp_path: Path) -> None:
     draft_data.write_demonstrations(tmp_path, episodes=2, steps=3)
     with pytest.raises(DataError, match="no held-out episodes"):
-        measure_accept_lengths(str(root / "target"), ["none"], [0], [tmp_path], 5, device="cpu")
+        measure_accept_lengths(load_policy(root / "target", device="cpu"), ["none"], [0], [tmp_path], 5)
 
 
 def test_the_table_has_a_line_a_draft_and_a_column_a_threshold() -> None:

@@ -85,6 +85,18 @@ def test_a_folder_of_another_target_is_refused(options: RegenerateOptions, tmp_p
         regenerate(replace(options, checkpoint=str(tmp_path / "other")))
 
 
+def test_the_images_of_an_upright_camera_are_not_turned(options: RegenerateOptions, tmp_path: Path) -> None:
+    upright = replace(options, preparation="centre_crop", max_frames=40, output=tmp_path)
+    regenerate(upright)
+    demonstration = next(read_demonstrations(demonstration_files(options.demonstrations)[0]))
+    frame = RegeneratedFrames(tmp_path, held_out=False)[0]
+    pixels = processor_pixels(prepare_image(demonstration.images[0], "centre_crop"))
+    patches = load_policy(options.checkpoint, device="cpu").decoder.target.project_image(pixels)
+    torch.testing.assert_close(frame.patches.float(), patches.detach(), atol=2e-3, rtol=2e-3)
+    with pytest.raises(DataError, match="image_preparation were others"):
+        regenerate(replace(upright, preparation="libero"))
+
+
 def test_a_folder_without_a_plan_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"plan\.json is missing"):
         RegeneratedFrames(tmp_path, held_out=False)
