@@ -71,7 +71,11 @@ def test_every_field_of_a_message_is_explained(kind: type) -> None:
 
 
 def test_the_share_folder_holds_config_launch_and_messages() -> None:
-    for folder in (share_folder(), Path(sysconfig.get_path("data")) / "share" / "specvla_ros"):
+    folders = [share_folder()]
+    # pip fills the environment's own folder also where an editable install does not read it; colcon fills its own.
+    if importlib.metadata.distribution("specvla_ros").locate_file("") == Path(sysconfig.get_path("purelib")):
+        folders.append(Path(sysconfig.get_path("data")) / "share" / "specvla_ros")
+    for folder in folders:
         assert (folder / "config" / "policy.yaml").is_file()
         assert (folder / "launch" / "sim.launch.py").is_file()
         assert (folder / "msg" / "DecodeStats.msg").is_file()
