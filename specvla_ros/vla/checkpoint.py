@@ -46,14 +46,15 @@ def resolve_checkpoint(name: str | Path) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    repository, _, revision = str(name).partition("@")
     try:
-        repository, _, revision = str(name).partition("@")
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=HUB_PATTERNS))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        wanted = f" --revision {revision}" if revision else ""
         raise CheckpointError(
             f"{name} is not a directory here, and it could not be had from the hub ({type(error).__name__}); check the "
-            f"name and the connection, or run 'hf download {name} --local-dir DIR' on a machine with access, copy DIR "
-            "here and give its path"
+            f"name and the connection, or run 'hf download {repository}{wanted} --local-dir DIR' on a machine with "
+            "access, copy DIR here and give its path"
         ) from error
 
 
@@ -144,7 +145,12 @@ def write_checkpoint(
 
 
 def _locate(directory: Path, keys: Iterable[str]) -> dict[Path, list[str]]:
-    """Which file holds which of the keys."""
+    """Which file holds which of the keys.
+
+    The single file comes first, as in transformers, which leaves the old index beside it when it saves again.
+    """
+    if (directory / WEIGHTS_FILE).is_file():
+        return {directory / WEIGHTS_FILE: list(keys)}
     if (directory / INDEX_FILE).is_file():
         weight_map = _read_json(directory / INDEX_FILE).get("weight_map")
         if not isinstance(weight_map, dict):
@@ -155,8 +161,6 @@ def _locate(directory: Path, keys: Iterable[str]) -> dict[Path, list[str]]:
                 raise _missing_key(directory / INDEX_FILE, key, None, weight_map)
             files[directory / weight_map[key]].append(key)
         return files
-    if (directory / WEIGHTS_FILE).is_file():
-        return {directory / WEIGHTS_FILE: list(keys)}
     pickles = sorted(path.name for path in directory.glob("*.bin"))
     found = f"only pickled weights ({', '.join(pickles)}), which can run code" if pickles else "no weights"
     raise CheckpointError(

@@ -81,8 +81,11 @@ class LlamaConfig:
                 f"{where}: num_key_value_heads is {fields['num_key_value_heads']} but num_attention_heads is {heads}; "
                 "OpenVLA's Llama-2 has one key per query head"
             )
-        if fields.get("rope_scaling") is not None:
-            raise CheckpointError(f"{where}: rope_scaling is {fields['rope_scaling']}; OpenVLA's Llama-2 has none")
+        # transformers 5 writes rope_parameters, with rope_theta in it; versions before it rope_scaling.
+        rope = fields.get("rope_parameters") or fields.get("rope_scaling") or {}
+        if not isinstance(rope, Mapping) or rope.get("rope_type", rope.get("type", "default")) != "default":
+            raise CheckpointError(f"{where}: RoPE is {rope}; OpenVLA's Llama-2 has it unscaled")
+        fields = {**fields, **rope}
         known = {name: fields[name] for name in defaults if name in fields}
         for name, value in known.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:

@@ -24,7 +24,7 @@ from specvla_ros.vla.checkpoint import (
     resolve_checkpoint,
     write_checkpoint,
 )
-from specvla_ros.vla.config import OpenVLAConfig
+from specvla_ros.vla.config import LlamaConfig, OpenVLAConfig
 from specvla_ros.vla.fingerprint import require_sha256, weights_mark, weights_sha256
 
 CPU = torch.device("cpu")
@@ -62,6 +62,14 @@ def test_only_the_wanted_tensors_are_read_whatever_the_layout(layout: str, reque
 
 def test_a_shard_with_nothing_wanted_need_not_be_there(sharded: Path) -> None:
     (sharded / "model-00003-of-00003.safetensors").unlink()
+    assert set(load(sharded)) == set(SHAPES)
+
+
+def test_a_single_file_counts_before_an_index_that_a_later_save_left_beside_it(sharded: Path) -> None:
+    save_file({key: tensor + 1 for key, tensor in TENSORS.items()}, sharded / "model.safetensors")
+    assert torch.equal(load(sharded)["layer.weight"], TENSORS["layer.weight"] + 1)
+    for shard in sharded.glob("model-*.safetensors"):
+        shard.unlink()
     assert set(load(sharded)) == set(SHAPES)
 
 
@@ -157,6 +165,8 @@ def test_a_path_that_is_not_there_and_a_hub_that_cannot_be_reached_say_what_to_d
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(CheckpointError, match=r"hf download openvla/openvla-7b --local-dir"):
         resolve_checkpoint("openvla/openvla-7b")
+    with pytest.raises(CheckpointError, match=r"hf download openvla/openvla-7b --revision 31f090d --local-dir"):
+        resolve_checkpoint("openvla/openvla-7b@31f090d")
 
 
 def test_a_revision_behind_the_name_is_what_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,6 +208,11 @@ def test_a_configuration_reads_back_as_it_was_written() -> None:
     assert OpenVLAConfig.from_dict({"model_type": "openvla", "text_config": {"model_type": "llama"}}) == OpenVLAConfig()
 
 
+def test_rope_is_read_as_each_version_of_transformers_writes_it() -> None:
+    for fields in ({"rope_theta": 5e5}, {"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}}):
+        assert LlamaConfig.from_dict(fields, "config.json").rope_theta == 5e5
+
+
 @pytest.mark.parametrize(
     ("change", "part"),
     [
@@ -205,6 +220,8 @@ def test_a_configuration_reads_back_as_it_was_written() -> None:
         ({"vision_backbone_id": "siglip-vit-so400m"}, "vision_backbone_id is 'siglip-vit-so400m'"),
         ({"n_action_bins": 128}, "n_action_bins is 128"),
         ({"text_config": {"num_key_value_heads": 8}}, "num_key_value_heads is 8 but num_attention_heads is 32"),
+        ({"text_config": {"rope_scaling": {"type": "linear", "factor": 2.0}}}, "RoPE is .*linear.* unscaled"),
+        ({"text_config": {"rope_parameters": {"rope_type": "yarn"}}}, "RoPE is .*yarn.* unscaled"),
         ({"text_config": {"hidden_size": "wide"}}, "hidden_size is 'wide'"),
         ({"text_config": {"hidden_size": 100}}, "100 is not a multiple of its 32 attention heads"),
     ],
