@@ -37,6 +37,9 @@ class PromptTokenizer:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises plain Exception for a file it cannot read
             raise CheckpointError(f"{path} is not a tokenizer: {error}; download the file again") from error
+        # The file may hold what some training batch was cut and filled up to; upstream's call ignores both.
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
         self.encode = lru_cache(maxsize=64)(self._encode)
 
     def _encode(self, instruction: str) -> tuple[int, ...]:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from specvla_ros.errors import CheckpointError, ConfigurationError
 from specvla_ros.vla.prompt import EMPTY_ID, PromptTokenizer, build_prompt, write_small_tokenizer
@@ -40,6 +42,19 @@ def test_the_small_tokenizer_is_the_same_each_time(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         write_small_tokenizer(tmp_path / name)
     assert (tmp_path / "a/tokenizer.json").read_bytes() == (tmp_path / "b/tokenizer.json").read_bytes()
+
+
+def test_the_length_that_a_training_batch_was_brought_to_does_not_count(
+    tokenizer: PromptTokenizer, tmp_path: Path
+) -> None:
+    write_small_tokenizer(tmp_path)
+    path = str(tmp_path / "tokenizer.json")
+    of_training = Tokenizer.from_file(path)
+    instruction = "pick up the bowl"
+    for change in (partial(of_training.enable_truncation, 10), partial(of_training.enable_padding, length=64)):
+        change()
+        of_training.save(path)
+        assert PromptTokenizer(tmp_path).encode(instruction) == tokenizer.encode(instruction)
 
 
 @pytest.mark.parametrize("instruction", ["", "  \n"])
