@@ -64,7 +64,8 @@ class NormStats:
             dimension = ACTION_DIMENSIONS[int(np.argmax(low > high))]
             raise CheckpointError(f"{where}: q01 is above q99 for {dimension}; expected q01 <= q99")
         mask = action.get("mask", [True] * ACTION_LENGTH)
-        if len(mask) != ACTION_LENGTH or not all(isinstance(value, bool) for value in mask):
+        is_list = isinstance(mask, list) and len(mask) == ACTION_LENGTH
+        if not is_list or not all(isinstance(value, bool) for value in mask):
             raise CheckpointError(f"{where}: mask is {mask!r}; expected {ACTION_LENGTH} of true or false")
         return cls(low, high, np.array(mask))
 

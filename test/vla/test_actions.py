@@ -85,6 +85,7 @@ def test_a_missing_key_is_answered_with_those_that_exist(key: str | None) -> Non
         ({"q01": [2.0] * 7}, "q01 is above q99 for x"),
         ({"q99": "high"}, "q99 is 'high'"),
         ({"mask": [1] * 7}, "mask is .* true or false"),
+        ({"mask": None}, "mask is None; .* true or false"),
     ],
 )
 def test_statistics_that_make_no_sense_name_the_file_and_the_field(change: dict, part: str) -> None:
