@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from specvla_ros.bench.entrants import GREEDY, IMPOSED, TRANSFORMERS, Entrant, Observed
+from specvla_ros.bench.entrants import IMPOSED, TRANSFORMERS, Entrant, Observed
 from specvla_ros.bench.rates import Rates
 from specvla_ros.bench.work import Work
 from specvla_ros.evaluation.speedup import Speed, measure_speed
@@ -105,10 +105,10 @@ def measure(
         rows: plain greedy decoding first.
         ahead, advance: see `measure_speed`.
     """
-    running = {row.name: row.policy for row in rows if isinstance(row.policy, Observed)}
+    # By place: lengths of two files in folders of one name give rows of one name.
+    running = {place: row.policy for place, row in enumerate(rows) if isinstance(row.policy, Observed)}
     measured = measure_speed(list(running.values()), images, instruction, ahead=ahead, advance=advance)
     speeds = dict(zip(running, measured, strict=True))
-    greedy = running[GREEDY]
     return [
         Row(
             row.name,
@@ -116,9 +116,9 @@ def measure(
             row.draft,
             row.threshold,
             row.note,
-            _figures(row, running[row.name], greedy, speeds[row.name], rates) if row.name in running else None,
+            _figures(row, running[place], running[0], speeds[place], rates) if place in running else None,
         )
-        for row in rows
+        for place, row in enumerate(rows)
     ]
 
 
