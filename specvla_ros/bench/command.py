@@ -23,7 +23,7 @@ from specvla_ros.bench.work import WorkMeter
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.memory import module_bytes
 from specvla_ros.progress import pieces_bar
-from specvla_ros.runtime import OpenVLAPolicy
+from specvla_ros.runtime import OpenVLAPolicy, current
 
 JSON_FILE, MARKDOWN_FILE, PLOT_FILE, TIMELINE_FILE = "bench.json", "bench.md", "bench.svg", "timeline.svg"
 WORTH_COUNTING = 1e9
@@ -42,6 +42,12 @@ def run_bench(options: BenchOptions, console: Console) -> dict[str, Any]:
     if options.threads:
         torch.set_num_threads(options.threads)
     plain = load_plain(options)
+    with current(plain.decoder.target.device):
+        return _run_rows(options, plain, console)
+
+
+def _run_rows(options: BenchOptions, plain: OpenVLAPolicy, console: Console) -> dict[str, Any]:
+    """`run_bench` once the weights are there."""
     recorded = read_frames(options.frames, options.count) if options.frames else None
     frames = recorded or render_frames(plain, options.count, options.fast_rendering)
     if options.save_frames:

@@ -41,7 +41,7 @@ AMPLE = (8, 0), (8, 7), (9, 0), (10, 0)
 
 
 def usable(x: Tensor, dimensions: int = 2) -> bool:
-    """Whether these kernels can compute with `x`: on a GPU, in a type they know, no gradient to come.
+    """Whether these kernels can compute with `x`: on the current GPU, in a type they know, no gradient to come.
 
     Args:
         dimensions: that `x` must have; the language model's kernels take (n, width), and training has batches of it.
@@ -51,7 +51,8 @@ def usable(x: Tensor, dimensions: int = 2) -> bool:
 
 
 def _runs_on(x: Tensor) -> bool:
-    return x.is_cuda and _works()
+    # Triton starts its programs on the thread's current GPU, wherever their tensors lie.
+    return x.is_cuda and x.device.index == torch.cuda.current_device() and _works()
 
 
 @cache

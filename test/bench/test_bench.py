@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from fake_environment import FakeEnvironment
 from rich.console import Console
 from training_recordings import record
@@ -165,6 +168,41 @@ def test_random_weights_take_the_lengths_that_another_run_measured(report: dict[
     for threshold in ("strict", "r = 3", "r = 9", "r = 15"):
         name = f"hold+eagle, imposed as hold, {threshold} in {source.parent.name}"
         assert found[name] == pytest.approx(measured[f"hold, {threshold}"]["tokens_per_forward"])
+
+
+def test_lengths_from_two_folders_of_one_name_are_two_rows(frames: Path, tmp_path: Path) -> None:
+    sources = []
+    for place, rounds in (("here", [5]), ("there", [0] * 6)):
+        sources.append(tmp_path / place / "bench" / "bench.json")
+        sources[-1].parent.mkdir(parents=True)
+        row = {"name": "hold, strict", "kind": "measured", "draft": "hold", "accepted": [rounds]}
+        sources[-1].write_text(json.dumps({"rows": [row]}))
+    options = BenchOptions(
+        size="tiny", frames=frames, drafts=("hold",), imposed=tuple(map(str, sources)), device="cpu", output=tmp_path
+    )
+    first, second = run_bench(options, Console(quiet=True))["rows"][2:]
+    assert first["forwards"] < 7 == second["forwards"]
+
+
+def test_every_row_is_made_on_the_gpu_that_was_asked_for(
+    frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside: list[torch.device] = []
+
+    @contextmanager
+    def current(device: torch.device) -> Iterator[None]:
+        inside.append(device)
+        yield
+        inside.pop()
+
+    def first_row(*_: Any) -> None:
+        assert inside == [torch.device("cpu")]
+        raise ConfigurationError("far enough")
+
+    monkeypatch.setattr("specvla_ros.bench.command.current", current)
+    monkeypatch.setattr("specvla_ros.bench.command.entrants", first_row)
+    with pytest.raises(ConfigurationError, match="far enough"):
+        run_bench(BenchOptions(size="tiny", frames=frames, device="cpu", output=tmp_path), Console(quiet=True))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -29,6 +31,16 @@ def assert_same(actual: torch.Tensor, expected: torch.Tensor) -> None:
     """But for the last digit, where a sum was added up in another order."""
     digits = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}[actual.dtype]
     torch.testing.assert_close(actual, expected, atol=2 * digits, rtol=digits)
+
+
+def test_tensors_on_a_gpu_that_is_not_current_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_works", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    for index in (0, 1):
+        x = Mock(is_cuda=True, device=torch.device("cuda", index), dtype=torch.float32)
+        x.dim.return_value = 2
+        with torch.inference_mode():
+            assert kernels.usable(x) == (index == 1)
 
 
 @types
