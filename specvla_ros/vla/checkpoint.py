@@ -44,12 +44,11 @@ def resolve_checkpoint(name: str | Path) -> Path:
     if directory.is_absolute() or str(name).startswith(".") or str(name).count("/") != 1:
         raise CheckpointError(f"{name} is not a directory; expected one that holds {CONFIG_FILE} and safetensors files")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     repository, _, revision = str(name).partition("@")
     try:
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=HUB_PATTERNS))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # a broken connection's is of the HTTP library that this version of the hub's client has
         wanted = f" --revision {revision}" if revision else ""
         raise CheckpointError(
             f"{name} is not a directory here, and it could not be had from the hub ({type(error).__name__}); check the "

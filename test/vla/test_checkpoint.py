@@ -169,6 +169,18 @@ def test_a_path_that_is_not_there_and_a_hub_that_cannot_be_reached_say_what_to_d
         resolve_checkpoint("openvla/openvla-7b@31f090d")
 
 
+def test_a_connection_that_breaks_while_downloading_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ReadTimeout(Exception):
+        """As of the HTTP library beneath huggingface_hub, which changes with its version."""
+
+    def download(*_: Any, **__: Any) -> str:
+        raise ReadTimeout("the read operation timed out")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    with pytest.raises(CheckpointError, match=r"could not be had from the hub \(ReadTimeout\)"):
+        resolve_checkpoint("openvla/openvla-7b")
+
+
 def test_a_revision_behind_the_name_is_what_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str | None]] = []
 
