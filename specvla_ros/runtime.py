@@ -21,7 +21,7 @@ from specvla_ros.speculative.drafter import Drafter
 from specvla_ros.speculative.eagle import TreeConfig
 from specvla_ros.speculative.stopwatch import Stopwatch
 from specvla_ros.vla.actions import ActionTokenizer, NormStats, select_norm_stats
-from specvla_ros.vla.checkpoint import load_tensors, read_config, read_norm_stats
+from specvla_ros.vla.checkpoint import load_tensors, read_config, read_norm_stats, require_action_tokens
 from specvla_ros.vla.config import OpenVLAConfig
 from specvla_ros.vla.fingerprint import require_sha256
 from specvla_ros.vla.graphs import Eager, Graphs
@@ -254,6 +254,7 @@ def load_target(directory: Path, dtype: torch.dtype, device: torch.device, weigh
         raise ConfigurationError(f"weights {weights!r} are none; expected {' or '.join(WEIGHTS)}")
     if weights == "float8":
         require_float8_products(device, dtype)
+    require_action_tokens(directory)
     config = OpenVLAConfig.from_dict(read_config(directory), str(directory / "config.json"))
     with torch.device("meta"):
         target = OpenVLA(config)

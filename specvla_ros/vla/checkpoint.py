@@ -25,7 +25,10 @@ STATISTICS_FILE = "dataset_statistics.json"
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 PICKLE_FILE = "pytorch_model.bin"
-HUB_PATTERNS = ["*.json", "*.safetensors", PICKLE_FILE]
+OFT_PATTERNS = ("action_head--*.pt", "proprio_projector--*.pt")
+"""Files that only OpenVLA-OFT's fine-tunes have."""
+HUB_PATTERNS = ["*.json", "*.safetensors", PICKLE_FILE, OFT_PATTERNS[1]]
+"""The last, and small, one is only wanted so that such a fine-tune is noticed."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -71,6 +74,21 @@ def read_norm_stats(directory: Path) -> dict[str, Any]:
     if (directory / STATISTICS_FILE).is_file():
         return _read_json(directory / STATISTICS_FILE)
     return dict(read_config(directory).get("norm_stats") or {})
+
+
+def require_action_tokens(directory: Path) -> None:
+    """Refuse a fine-tune whose language model was not trained to answer with action tokens.
+
+    OpenVLA-OFT's look like OpenVLA's, and would load and move the arm somehow.
+
+    Raises:
+        CheckpointError: it is one of OpenVLA-OFT.
+    """
+    if found := sorted(path.name for pattern in OFT_PATTERNS for path in directory.glob(pattern)):
+        raise CheckpointError(
+            f"{directory} is a fine-tune of OpenVLA-OFT ({', '.join(found)}), whose actions are no tokens; give one of "
+            "OpenVLA, for example openvla/openvla-7b-finetuned-libero-spatial"
+        )
 
 
 def load_tensors(directory: Path, shapes: Shapes, *, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:

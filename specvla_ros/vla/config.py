@@ -133,7 +133,7 @@ class OpenVLAConfig:
         checkpoints do not have; small models of the same layout carry it.
 
         Raises:
-            CheckpointError: not an OpenVLA configuration, or one with other vision towers.
+            CheckpointError: not an OpenVLA configuration, or one with other vision towers or another way to resize.
         """
         if config.get("model_type") != "openvla" or not isinstance(config.get("text_config"), Mapping):
             raise CheckpointError(
@@ -143,6 +143,11 @@ class OpenVLAConfig:
         if backbone != "dinosiglip-vit-so-224px":
             raise CheckpointError(
                 f"{where}: vision_backbone_id is {backbone!r}; only 'dinosiglip-vit-so-224px' is supported"
+            )
+        resize = config.get("image_resize_strategy", "resize-naive")
+        if resize != "resize-naive":
+            raise CheckpointError(
+                f"{where}: image_resize_strategy is {resize!r}; only 'resize-naive', OpenVLA's own, is supported"
             )
         if config.get("n_action_bins", ACTION_BINS) != ACTION_BINS:
             raise CheckpointError(f"{where}: n_action_bins is {config['n_action_bins']}; expected {ACTION_BINS}")

@@ -215,6 +215,14 @@ def test_a_written_checkpoint_loads_like_any_other(tmp_path: Path) -> None:
     assert load_target(tmp_path / "model", torch.float32, CPU).config == CONFIG
 
 
+@pytest.mark.parametrize("file", ["action_head--150000_checkpoint.pt", "proprio_projector--latest_checkpoint.pt"])
+def test_a_fine_tune_whose_actions_are_no_tokens_is_refused(tmp_path: Path, file: str) -> None:
+    write_untrained_checkpoint(tmp_path / "model")
+    (tmp_path / "model" / file).touch()
+    with pytest.raises(CheckpointError, match=rf"model is a fine-tune of OpenVLA-OFT \({file}\)"):
+        load_target(tmp_path / "model", torch.float32, CPU)
+
+
 def test_a_configuration_reads_back_as_it_was_written() -> None:
     assert OpenVLAConfig.from_dict(CONFIG.to_dict()) == CONFIG
     assert OpenVLAConfig.from_dict({"model_type": "openvla", "text_config": {"model_type": "llama"}}) == OpenVLAConfig()
@@ -230,6 +238,7 @@ def test_rope_is_read_as_each_version_of_transformers_writes_it() -> None:
     [
         ({"model_type": "llama"}, "model_type is 'llama'; expected 'openvla'"),
         ({"vision_backbone_id": "siglip-vit-so400m"}, "vision_backbone_id is 'siglip-vit-so400m'"),
+        ({"image_resize_strategy": "letterbox"}, "image_resize_strategy is 'letterbox'; only 'resize-naive'"),
         ({"n_action_bins": 128}, "n_action_bins is 128"),
         ({"text_config": {"num_key_value_heads": 8}}, "num_key_value_heads is 8 but num_attention_heads is 32"),
         ({"text_config": {"rope_scaling": {"type": "linear", "factor": 2.0}}}, "RoPE is .*linear.* unscaled"),
