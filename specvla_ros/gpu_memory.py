@@ -15,11 +15,15 @@ def free_memory() -> None:
 
 
 def gpu_memory() -> dict[str, str]:
-    """GPU memory in use and reserved by this process, for the diagnostics; empty without a GPU in use."""
+    """GPU memory in use and reserved by this process, for the diagnostics; empty without a GPU in use.
+
+    Of all GPUs: the policy's need not be the one that is current in the thread that asks.
+    """
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return {}
+    cuda, devices = torch.cuda, range(torch.cuda.device_count())
     return {
-        "GPU memory in use [MiB]": f"{torch.cuda.memory_allocated() / 2**20:.0f}",
-        "GPU memory reserved [MiB]": f"{torch.cuda.memory_reserved() / 2**20:.0f}",
+        "GPU memory in use [MiB]": f"{sum(map(cuda.memory_allocated, devices)) / 2**20:.0f}",
+        "GPU memory reserved [MiB]": f"{sum(map(cuda.memory_reserved, devices)) / 2**20:.0f}",
     }

@@ -76,8 +76,9 @@ def test_memory_is_given_back_and_reported_where_a_gpu_is_in_use(monkeypatch: py
     cuda = SimpleNamespace(
         is_initialized=lambda: True,
         empty_cache=lambda: emptied.append(True),
-        memory_allocated=lambda: 5 * 2**20,
-        memory_reserved=lambda: 7 * 2**20,
+        device_count=lambda: 2,
+        memory_allocated=lambda device=0: [0, 5 * 2**20][device],
+        memory_reserved=lambda device=0: [0, 7 * 2**20][device],
     )
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
     assert gpu_memory() == {"GPU memory in use [MiB]": "5", "GPU memory reserved [MiB]": "7"}
