@@ -76,7 +76,7 @@ class LlamaConfig:
         """
         defaults = {field.name: field.default for field in dataclasses.fields(cls)}
         heads = fields.get("num_attention_heads", defaults["num_attention_heads"])
-        if fields.get("num_key_value_heads", heads) != heads:
+        if (fields.get("num_key_value_heads") or heads) != heads:  # null: as many
             raise CheckpointError(
                 f"{where}: num_key_value_heads is {fields['num_key_value_heads']} but num_attention_heads is {heads}; "
                 "OpenVLA's Llama-2 has one key per query head"

@@ -228,6 +228,10 @@ def test_a_configuration_reads_back_as_it_was_written() -> None:
     assert OpenVLAConfig.from_dict({"model_type": "openvla", "text_config": {"model_type": "llama"}}) == OpenVLAConfig()
 
 
+def test_no_number_of_key_heads_is_one_for_each_query_head() -> None:
+    assert LlamaConfig.from_dict({"num_key_value_heads": None}, "config.json") == LlamaConfig()
+
+
 def test_rope_is_read_as_each_version_of_transformers_writes_it() -> None:
     for fields in ({"rope_theta": 5e5}, {"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}}):
         assert LlamaConfig.from_dict(fields, "config.json").rope_theta == 5e5
