@@ -52,13 +52,24 @@ def locate_drafts(name: str, checkpoint: Path | None) -> dict[str, Path | None]:
     Raises:
         ConfigurationError, CheckpointError: see `build_drafter`; what lies in the directories is not looked at.
     """
-    parts = [part.strip() for part in name.split("+")]
+    parts = _split(name)
     if len(parts) > 1 and (PLAIN in parts or "" in parts or len(set(parts)) < len(parts)):
         raise ConfigurationError(
             f"draft {name!r}: only different drafts can be joined by '+', for example 'hold+linear' or "
             "'hold+/path/to/draft'"
         )
     return {part: _locate(part, checkpoint) for part in parts}
+
+
+def _split(name: str) -> list[str]:
+    """The names between the +, but for those in a directory's own: OpenVLA's script names fine-tunes with them."""
+    pieces, parts = name.split("+"), []
+    while pieces:
+        joined = ["+".join(pieces[:count]).strip() for count in range(len(pieces), 1, -1)]
+        part = next((one for one in joined if "/" in one and Path(one).expanduser().is_dir()), pieces[0].strip())
+        parts.append(part)
+        pieces = pieces[part.count("+") + 1 :]
+    return parts
 
 
 def _locate(name: str, checkpoint: Path | None) -> Path | None:

@@ -49,8 +49,9 @@ def test_both_ways_give_the_same_actions_and_the_same_outcome(tmp_path: Path) ->
 
 
 def test_a_policy_that_cannot_be_loaded_ends_the_evaluation_with_its_own_sentence(tmp_path: Path) -> None:
-    settings = options(tmp_path, draft="/nowhere", ros=True)
-    with pytest.raises(SimulationError, match="/nowhere is not a directory"):
+    (tmp_path / "draft").mkdir()
+    settings = options(tmp_path, draft=str(tmp_path / "draft"), ros=True)
+    with pytest.raises(SimulationError, match=r"draft/config.json is missing"):
         evaluate(settings, Console(file=io.StringIO()))
 
 

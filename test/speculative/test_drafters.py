@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from models import random_head, random_inputs, random_target
 
 from specvla_ros.errors import CheckpointError, ConfigurationError
-from specvla_ros.speculative.build import build_drafter
+from specvla_ros.speculative.build import build_drafter, locate_drafts
 from specvla_ros.speculative.decode import SpeculativeDecoder
 from specvla_ros.speculative.drafter import Prefix
 from specvla_ros.speculative.eagle import EagleDrafter, TreeConfig
@@ -125,6 +125,16 @@ def test_a_draft_from_disk_works_in_the_targets_own_type(tmp_path: Path) -> None
     drafter = build_drafter(str(tmp_path), target, 300, TreeConfig())
     tokens, stats = SpeculativeDecoder(target, drafter, capacity=300).decode(*random_inputs(0), (0,) * 7)
     assert len(tokens) == 7 and stats.forwards == 1 + len(stats.accepted)
+
+
+def test_a_plus_in_a_directorys_name_joins_no_drafts(tmp_path: Path) -> None:
+    inner = tmp_path / "openvla-7b+libero_spatial+b16" / "draft"
+    outer = tmp_path / "draft"
+    for directory in (inner, outer):
+        directory.mkdir(parents=True)
+    assert locate_drafts(str(inner), None) == {str(inner): inner}
+    joined = locate_drafts(f"hold + {inner}+{outer}+linear", None)
+    assert list(joined.items()) == [("hold", None), (str(inner), inner), (str(outer), outer), ("linear", None)]
 
 
 def test_a_draft_that_says_so_is_run_as_the_released_code_does(tmp_path: Path) -> None:
