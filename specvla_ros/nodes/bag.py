@@ -80,7 +80,7 @@ class BagReader:
         try:
             self._reader = Reader(folder)
             self._reader.open()
-        except (ReaderError, OSError) as error:
+        except (ReaderError, OSError, UnicodeDecodeError) as error:
             raise BagError(f"{folder} cannot be read as a rosbag2 folder ({error})") from error
 
     def messages(self, topic: str) -> Iterator[tuple[int, Any]]:
@@ -116,9 +116,20 @@ class BagReader:
         return found[0]
 
     def merged(self, connections: Sequence[Connection]) -> Iterator[tuple[Connection, int, Any]]:
-        """(topic, nanoseconds, message) of the topics found, in the order of their times."""
-        for connection, nanoseconds, data in self._reader.messages(connections):
-            yield connection, nanoseconds, deserialize_message(bytes(data), KINDS[connection.msgtype])
+        """(topic, nanoseconds, message) of the topics found, in the order of their times.
+
+        Raises:
+            BagError: a message cannot be read.
+        """
+        try:
+            for connection, nanoseconds, data in self._reader.messages(connections):
+                yield connection, nanoseconds, deserialize_message(bytes(data), KINDS[connection.msgtype])
+        except Exception as error:  # each storage, and the middleware, has its own for bytes that are damaged
+            topics = ", ".join(connection.topic for connection in connections)
+            raise BagError(
+                f"bag {self._folder} is damaged: a message on {topics} cannot be read "
+                f"({type(error).__name__}: {error}); copy or record it again"
+            ) from error
 
     def close(self) -> None:
         """Close the files."""

@@ -70,6 +70,22 @@ def test_two_cameras_have_to_be_told_apart(tmp_path: Path, monkeypatch: pytest.M
     np.testing.assert_array_equal(frames[0].rgb(), grey(1))
 
 
+@pytest.mark.parametrize("storage", ["sqlite3", "mcap"])
+def test_a_bag_with_damaged_bytes_is_refused_by_name(tmp_path: Path, storage: str) -> None:
+    writer = BagWriter(tmp_path / "bag", storage)
+    writer.write("/instruction", 1, String(data="pick up the bowl"))
+    for index in range(30):
+        writer.write("/image", 2 + index, rgb_to_image(grey(index)))
+    writer.close()
+    file = next(file for file in (tmp_path / "bag").iterdir() if file.suffix != ".yaml")
+    content = bytearray(file.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 12_000] = b"\xff" * 12_000
+    file.write_bytes(content)
+    with BagReader(tmp_path / "bag") as bag, pytest.raises(BagError, match=r"bag .* is damaged: a message on /image"):
+        list(Recording(bag, Topics()).frames())
+
+
 def test_a_message_that_was_defined_otherwise_is_not_misread(tmp_path: Path) -> None:
     folder = write_bag(tmp_path / "bag")
     metadata = folder / "metadata.yaml"
