@@ -73,6 +73,7 @@ class PolicyNode(LoadedNode[Arrival]):
         self._others = 0
         self._camera: Any = None
         self._command_timer: Any = None
+        self._reopening: Any = None
 
         self._health = Health("unconfigured: the lifecycle transition configure loads the policy")
         self._commands = self.create_lifecycle_publisher(EndEffectorCommand, "ee_command", qos.COMMAND)
@@ -153,7 +154,7 @@ class PolicyNode(LoadedNode[Arrival]):
 
     def start_motion(self) -> None:
         """Listen to the camera, and repeat commands by a timer of the steady clock: simulated time may stand still."""
-        self._begin_again()
+        self._begin_again("the node was activated anew")
         self._reporter.say(WARN, "no image", "no image has come yet on the topic image")
         self._announce_dry_run()
         self._emergency_stop.look(self._values["estop_required"])
@@ -218,6 +219,9 @@ class PolicyNode(LoadedNode[Arrival]):
         self.get_logger().info(f"instruction: {shown!r}{' ...' if shown != message.data else ''}")
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        if request.data and not self._stream.gate.enabled:
+            # However short the stop was: what is still being decoded shows the scene as it was before.
+            self._begin_again("the node was disabled meanwhile")
         reason = self._stream.change_gate(lambda gate: gate.with_enabled(request.data))
         response.success = self._stream.gate.enabled == request.data
         response.message = reason or "enabled: the next image's command goes out"
@@ -250,27 +254,33 @@ class PolicyNode(LoadedNode[Arrival]):
         policy = self._inference.policy
         if policy is None:
             raise ConfigurationError("draft: the policy is still loading; set it again when that is done")
-        self._goals.abort("another draft was chosen")
         self._stream.change_gate(lambda gate: gate.with_change(True))
-        self._begin_again()
+        self._begin_again("another draft was chosen")
         try:
             self._inference.policy = with_draft(policy, values)
         finally:
             del policy  # or its memory could not be given back
             free_memory()
-            self._soon(CHANGED, lambda: self._stream.change_gate(lambda gate: gate.with_change(False)))
+            self._reopen_soon()
 
-    def _soon(self, seconds: float, do: Callable[[], object]) -> None:
-        """Once, by the steady clock; what has come until then is heard before."""
+    def _reopen_soon(self) -> None:
+        """By the steady clock, and counted from the last of several changes; what has come until then is heard before.
 
-        def once() -> None:
-            self.destroy_timer(timer)
-            do()
+        The timer of the change before would be overdue after this one, and timers come before messages.
+        """
 
-        timer = self.create_timer(seconds, once, clock=self.steady_clock)
+        def reopen() -> None:
+            self.destroy_timer(self._reopening)
+            self._reopening = None
+            self._stream.change_gate(lambda gate: gate.with_change(False))
 
-    def _begin_again(self) -> None:
-        """The same instruction, a new episode."""
+        if self._reopening is not None:
+            self.destroy_timer(self._reopening)
+        self._reopening = self.create_timer(CHANGED, reopen, clock=self.steady_clock)
+
+    def _begin_again(self, reason: str) -> None:
+        """The same instruction, a new episode; a goal that is still followed was meant for the one before."""
+        self._goals.abort(reason)
         instruction = self._inference.instruction
         self._inference.begin_episode(instruction.text, instruction.received)
 

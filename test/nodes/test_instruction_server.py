@@ -10,6 +10,7 @@ from action_msgs.msg import GoalStatus
 from peer import LONG_HOLD, PATIENCE, Peer, is_moving, policy_process, running_peer, sending, wait_until
 from rclpy.action import ActionClient
 from std_msgs.msg import Bool
+from std_srvs.srv import SetBool
 
 from specvla_ros.action import FollowInstruction
 
@@ -135,6 +136,17 @@ def test_whoever_instructs_the_arm_next_takes_it(client: Client) -> None:
 def test_an_unusable_goal_is_refused_and_moves_nothing(client: Client, instruction: str, time_limit: float) -> None:
     assert not client.send(instruction, time_limit).accepted
     assert client.peer.is_told_nothing()
+
+
+def test_a_goal_does_not_outlive_a_disabling_however_short(client: Client) -> None:
+    handle = client.send()
+    wait_until(lambda: client.is_moving)
+    client.peer.wait_until_answered()
+    assert client.peer.enabling.wait_for_service(PATIENCE)
+    calls = [client.peer.enabling.call_async(SetBool.Request(data=value)) for value in (False, True)]
+    wait_until(lambda: all(call.done() for call in calls))
+    assert client.result(handle)[0] == GoalStatus.STATUS_ABORTED
+    assert not client.is_moving and client.peer.is_told_nothing()
 
 
 def test_a_deactivation_aborts_the_goal(client: Client) -> None:

@@ -124,6 +124,21 @@ def test_nothing_moves_while_a_draft_is_loaded_and_an_emergency_stop_pressed_mea
             assert len(peer.received["command"]) == rested, "not even with what was decoded when it began"
 
 
+def test_after_several_changes_of_the_draft_nothing_moves_for_as_long_as_after_one(peer: Peer) -> None:
+    with draft_changing_process("time.sleep(0.5)", 0.0, *LONG_HOLD):
+        peer.begin()
+        peer.moving()
+        with sending(peer):
+            changes = [
+                peer.parameter_client.set_parameters([Parameter("draft", value=draft)]) for draft in ("none", "linear")
+            ]
+            wait_until(changes[-1].done)
+            changed = time.monotonic()
+            assert not is_moving(peer.received["command"][-1])
+            wait_until(lambda: is_moving(peer.received["command"][-1]))
+            assert time.monotonic() - changed > 0.2
+
+
 @pytest.mark.parametrize("draft", ["x" * 300, "hold+\0", "/dev/null"])
 def test_a_draft_that_no_file_system_knows_is_refused_and_the_node_lives_on(peer: Peer, draft: str) -> None:
     with policy_process("load_from_parameters(values)", "-p", "max_image_age:=0.0", *LONG_HOLD):

@@ -15,6 +15,7 @@ from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Bool
+from std_srvs.srv import SetBool
 
 from specvla_ros.nodes import qos
 from specvla_ros.nodes.conversion import rgb_to_compressed, rgb_to_image
@@ -40,6 +41,21 @@ main(sys.argv, load=lambda values: FaultyPolicy())
 def peer() -> Iterator[Peer]:
     with running_peer() as peer:
         yield peer
+
+
+def test_what_is_decoded_from_before_a_disabling_moves_nothing_after_the_enabling(peer: Peer) -> None:
+    with policy_process("FakePolicy(delay=0.3)", *LONG_HOLD):
+        peer.begin()
+        peer.moving()
+        peer.wait_until_answered()
+        assert peer.enabling.wait_for_service(PATIENCE)
+        peer.send(200)
+        time.sleep(0.1)
+        calls = [peer.enabling.call_async(SetBool.Request(data=value)) for value in (False, True)]
+        wait_until(lambda: all(call.done() for call in calls))
+        peer.wait_for_rest()
+        assert peer.is_told_nothing(), "until an image comes that shows the scene as it is now"
+        peer.moving()
 
 
 def test_the_last_command_is_repeated_then_comes_to_rest_once_and_then_nothing_is_said(peer: Peer) -> None:
