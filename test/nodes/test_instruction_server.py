@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -40,10 +41,21 @@ class Client:
 
     def send(self, instruction: str = "pick up the bowl", time_limit: float = 0.0) -> Any:
         """The goal's handle."""
-        self.peer.wait_until_answered()
         assert self._client.wait_for_server(PATIENCE)
+        self._wait_until_answered()
         goal = FollowInstruction.Goal(instruction=instruction, time_limit=time_limit)
         return self._answer(self._client.send_goal_async(goal, lambda message: self.feedback.append(message.feedback)))
+
+    def _wait_until_answered(self) -> None:
+        """A server that is found may not have found this client yet, and its answer is then lost: ask for what is
+        refused and moves nothing.
+        """
+        for _ in range(int(PATIENCE)):
+            future = self._client.send_goal_async(FollowInstruction.Goal(instruction=" "))
+            with suppress(AssertionError):
+                wait_until(future.done, patience=1.0)
+                return
+        raise AssertionError(f"waited {PATIENCE} s for the answer to a goal")
 
     def result(self, handle: Any) -> tuple[int, FollowInstruction.Result]:
         """A goal's status and result."""
