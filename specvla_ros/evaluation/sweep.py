@@ -72,8 +72,10 @@ def run_sweep(
         SpecVLAError: see `evaluate`.
     """
     rig = rig or Rig()
-    for options in sweep:
+    # Once each: tasks and drafts recur with every threshold, and a hub name is asked for over the network.
+    for options in {one.suite: one for one in sweep}.values():
         chosen_tasks(rig.tasks(options), options)
+    for options in {one.draft: one for one in sweep}.values():
         locate_drafts(options.draft, options.checkpoint_directory)
     for number, options in enumerate(sweep, start=1):
         if len(sweep) > 1:
