@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from specvla_ros.report.palette import variables
+from specvla_ros.report.palette import drawing_rules, variables
 
 STYLE = """
 * { box-sizing: border-box }
@@ -77,7 +77,8 @@ def document(title: str, introduction: Sequence[str], sections: Sequence[Section
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{variables()}{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{variables()}{drawing_rules()}{STYLE}</style>\n"
+        "</head>\n<body>\n<main>\n"
         f"<header><h1>{escape(title)}</h1>{''.join(introduction)}<nav><ul>{links}</ul></nav></header>\n"
         f"{body}</main>\n</body>\n</html>\n"
     )

@@ -12,10 +12,9 @@ NAMES = {
     RULE: "rule",
     SURFACE: "surface",
     BLUE: "blue",
-    ORANGE: "orange",
     TEAL: "teal",
-    VIOLET: "violet",
 }
+"""Of those that the page has beside its drawings."""
 DARK = {
     INK: "#e4e8ed",
     MUTED: "#98a4b1",
@@ -29,7 +28,7 @@ DARK = {
 
 
 def variables() -> str:
-    """CSS that gives every colour a name, `--ink` and so on, and the dark screen its own; paper is always light."""
+    """CSS that names the page's colours, `--ink` and so on; a dark screen has its own, and paper is always light."""
     light = "".join(f"--{name}: {colour}; " for colour, name in NAMES.items())
     dark = "".join(f"--{name}: {DARK[colour]}; " for colour, name in NAMES.items())
     return (
@@ -38,8 +37,15 @@ def variables() -> str:
     )
 
 
-def with_variables(svg: str) -> str:
-    """An SVG's colours by their names, so that it follows the page."""
-    for colour, name in NAMES.items():
-        svg = svg.replace(colour, f"var(--{name})")
-    return svg
+def drawing_rules() -> str:
+    """CSS by which a drawing in the light colours has the others on a dark screen.
+
+    A drawing's own colours are plain: many programs that show or convert an SVG know no variables and would make
+    everything black.
+    """
+    rules = "".join(
+        f'[style*="{what}: {light}"] {{ {what}: {dark} !important }}\n'
+        for light, dark in DARK.items()
+        for what in ("fill", "stroke")
+    )
+    return f"@media screen and (prefers-color-scheme: dark) {{\n{rules}}}\n"

@@ -1,4 +1,4 @@
-"""Matplotlib figures as SVG that lies inside the page: its text is text, its colours follow the page's."""
+"""Matplotlib figures as SVG that lies inside the page: its text is text, its colours are the page's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from specvla_ros.plotting import require_matplotlib
-from specvla_ros.report.palette import INK, MUTED, RULE, SERIES, variables, with_variables
+from specvla_ros.report.palette import INK, MUTED, RULE, SERIES, drawing_rules
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,11 +58,11 @@ def inline_svg(figure: Figure, name: str) -> str:
         figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     drawing = text.getvalue()
     drawing = drawing[drawing.index("<svg") :].strip()
-    return with_variables(drawing.replace("<svg", f'<svg role="img" aria-label="{name}"', 1))
+    return drawing.replace("<svg", f'<svg role="img" aria-label="{name}"', 1)
 
 
 def standalone_svg(inline: str) -> str:
-    """A file of its own that brings the page's colours along."""
+    """A file of its own that follows a dark screen too."""
     end = inline.index(">") + 1
-    css = f"{variables()}text {{ font-family: system-ui, sans-serif !important }}"
+    css = f"{drawing_rules()}text {{ font-family: system-ui, sans-serif !important }}"
     return f"{inline[:end]}<style>{css}</style>{inline[end:]}\n"

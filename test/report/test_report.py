@@ -251,8 +251,11 @@ def test_the_page_needs_nothing_beside_it_and_follows_a_dark_screen(tmp_path: Pa
     for file in page.parent.glob("*.svg"):
         drawing = file.read_text()
         assert ElementTree.fromstring(drawing).tag.endswith("svg")
-        assert "prefers-color-scheme: dark" in drawing
-        assert set(re.findall(r"(?:fill|stroke): (#\w+)", drawing)) == set(), "every colour has a name"
+        assert "var(" not in drawing, "what knows no variables would make it black"
+        css, drawn = drawing.split("</style>", 1)
+        colours = set(re.findall(r"(?:fill|stroke): #\w+", drawn))
+        assert colours and "prefers-color-scheme: dark" in css
+        assert all(f'[style*="{colour}"]' in css and f'[style*="{colour}"]' in html for colour in colours)
 
 
 def test_it_tells_what_the_evaluations_were_made_on_not_what_it_was_made_on(tmp_path: Path) -> None:
