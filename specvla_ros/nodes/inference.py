@@ -72,6 +72,8 @@ class Inference:
         self._reporter = reporter
         self._episode = 0
         self._frame = ""
+        self._since = 0.0
+        """Images that came before count no longer, by the monotonic clock."""
 
     def begin_episode(self, text: str, received: int) -> None:
         """What is in force and what is being decoded counts no longer.
@@ -81,6 +83,11 @@ class Inference:
         """
         self.instruction = Instruction(text, self.instruction.episode + 1, received)
         self._stream.begin_episode(self.instruction.episode)
+
+    def begin_again(self) -> None:
+        """The same instruction; what waits to be decoded shows the scene as it was, so it counts no longer either."""
+        self._since = time.monotonic()
+        self.begin_episode(self.instruction.text, self.instruction.received)
 
     def confirm_instruction(self) -> None:
         """It is still meant, however long ago it came."""
@@ -106,7 +113,7 @@ class Inference:
 
     def _answer(self, arrival: Arrival) -> None:
         policy, instruction, started = self.policy, self.instruction, time.monotonic()
-        if policy is None:
+        if policy is None or arrival.seconds < self._since:
             return
         self._health.image_aged(self._age(arrival))
         self._require_fit(arrival, instruction)

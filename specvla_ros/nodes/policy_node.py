@@ -220,7 +220,7 @@ class PolicyNode(LoadedNode[Arrival]):
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         if request.data and not self._stream.gate.enabled:
-            # However short the stop was: what is still being decoded shows the scene as it was before.
+            # However short the stop was: what is being decoded, or waits for it, shows the scene as it was.
             self._begin_again("the node was disabled meanwhile")
         reason = self._stream.change_gate(lambda gate: gate.with_enabled(request.data))
         response.success = self._stream.gate.enabled == request.data
@@ -281,8 +281,7 @@ class PolicyNode(LoadedNode[Arrival]):
     def _begin_again(self, reason: str) -> None:
         """The same instruction, a new episode; a goal that is still followed was meant for the one before."""
         self._goals.abort(reason)
-        instruction = self._inference.instruction
-        self._inference.begin_episode(instruction.text, instruction.received)
+        self._inference.begin_again()
 
     def _tick(self) -> None:
         """So many times a second while active."""

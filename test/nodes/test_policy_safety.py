@@ -44,13 +44,14 @@ def peer() -> Iterator[Peer]:
 
 
 def test_what_is_decoded_from_before_a_disabling_moves_nothing_after_the_enabling(peer: Peer) -> None:
-    with policy_process("FakePolicy(delay=0.3)", *LONG_HOLD):
+    with policy_process("FakePolicy(delay=0.2)", *LONG_HOLD):
         peer.begin()
         peer.moving()
         peer.wait_until_answered()
         assert peer.enabling.wait_for_service(PATIENCE)
-        peer.send(200)
-        time.sleep(0.1)
+        for _ in ("its action is in work", "it waits"):
+            peer.send(200)
+            time.sleep(0.05)
         calls = [peer.enabling.call_async(SetBool.Request(data=value)) for value in (False, True)]
         wait_until(lambda: all(call.done() for call in calls))
         peer.wait_for_rest()
