@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 Z_95 = 1.959963984540054
 """97.5 % quantile of the normal distribution."""
@@ -32,3 +33,15 @@ def mcnemar(lost: int, won: int) -> float:
     pairs = lost + won
     tail = sum(math.comb(pairs, count) for count in range(min(lost, won) + 1))
     return min(1.0, 2 * tail / 2**pairs)
+
+
+def holm(several: Sequence[float]) -> list[float]:
+    """The p of several tests, each corrected for all of them (Holm, Scandinavian Journal of Statistics 6, 1979).
+
+    Were there no difference anywhere, any of these would be below 5 % in at most 5 % of the cases.
+    """
+    corrected, largest = [0.0] * len(several), 0.0
+    for rank, index in enumerate(sorted(range(len(several)), key=several.__getitem__)):
+        largest = max(largest, min(1.0, (len(several) - rank) * several[index]))
+        corrected[index] = largest
+    return corrected

@@ -6,12 +6,12 @@ RESULTS = (
     "Success with Wilson's 95 % interval. Rows can have different numbers of initial states: what plain greedy "
     "decoding solved of the very same ones stands beside. Lost: episodes that only plain greedy decoding solved; won: "
     "that only this row solved; p: how often chance alone makes as much of a difference (exact McNemar test, "
-    "two-sided). Steps: mean of an episode, failed ones included. Tokens per forward is the paper's accept length: "
-    "seven tokens over the target forwards of an action, the prefill included; rounds are the others. Off by: mean "
-    "distance of a token from the target's own answer. Milliseconds: an action in the decoder, on the frames of the "
-    "speed-up, where every row and plain greedy decoding take turns; absent where that was not measured. Of several "
-    "measurements each has its own plain greedy decoding: a speed-up is against that one, and milliseconds of two do "
-    "not compare."
+    "two-sided), corrected by Holm's procedure for all the rows of the table that are compared. Steps: mean of an "
+    "episode, failed ones included. Tokens per forward is the paper's accept length: seven tokens over the target "
+    "forwards of an action, the prefill included; rounds are the others. Off by: mean distance of a token from the "
+    "target's own answer. Milliseconds: an action in the decoder, on the frames of the speed-up, where every row and "
+    "plain greedy decoding take turns; absent where that was not measured. Of several measurements each has its own "
+    "plain greedy decoding: a speed-up is against that one, and milliseconds of two do not compare."
 )
 SEEDING = (
     "Every episode begins with the same --seed: cabinet and stove, which an initial state does not hold, stand where "
@@ -46,7 +46,7 @@ REAL_TIME = (
     "from its frame. An episode's first command costs no time: the scene begins with it. A latency of up to 50 ms is "
     "exactly one step, so that conditions whose commands all take less cannot differ by their speed. Mean ms: latency "
     "of a command, and where it is the decoder's own, the median of the episodes' medians. Greedy, same starts: plain "
-    "greedy decoding in lockstep, and what was lost and won against it."
+    "greedy decoding in lockstep, and what was lost and won against it; p is corrected for the rows of this table."
 )
 HELD = (
     "Held: share of steps whose command was computed from an older frame than that of the step before, which is the "

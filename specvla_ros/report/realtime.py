@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
-from specvla_ros.evaluation.intervals import wilson_interval
+from specvla_ros.evaluation.intervals import holm, wilson_interval
 from specvla_ros.evaluation.latency import parse_latency
 from specvla_ros.evaluation.pairing import Pairing
 from specvla_ros.evaluation.runs import CONDITIONS, Run
@@ -19,7 +20,7 @@ GIVEN = "fixed:"
 """How the condition `latency` begins where it was given, and not the decoder's own nor a model of one."""
 EMULATED = "emulated, "
 SIGNIFICANCE = 0.05
-"""Thresholds whose paired test has at least this p are not told apart."""
+"""Thresholds whose paired test has at least this p, corrected for all pairs of them, are not told apart."""
 
 
 def latency_text(run: Run) -> str:
@@ -71,7 +72,7 @@ def realtime_table(name: str, runs: Sequence[Run], plain: Run | None) -> Table:
         "at rest %",
     )
     rows = []
-    for run in runs:
+    for run, paired in zip(runs, paired_cells(runs, plain), strict=True):
         total, details = run.total, run.details
         rows.append(
             [
@@ -82,7 +83,7 @@ def realtime_table(name: str, runs: Sequence[Run], plain: Run | None) -> Table:
                 f"{mean_latency(run):.0f}",
                 f"{100 * run.success:.1f}",
                 *success_cells(total),
-                *paired_cells(run, plain),
+                *paired,
                 f"{total.steps:.1f}",
                 f"{100 * details.held:.1f}",
                 f"{100 * details.at_rest:.1f}",
@@ -153,10 +154,7 @@ class ThresholdSweep:
             return "Its thresholds have no start in common, so that they cannot be compared."
         best = max(self.runs, key=lambda run: solved[run])
         low, high = wilson_interval(solved[best], len(starts))
-        others = [run for run in self.runs if run is not best]
-        alike = [
-            one.threshold_text for one in others if Pairing.of(best.outcomes, one.outcomes, starts).p >= SIGNIFICANCE
-        ]
+        alike = [run.threshold_text for run in self._alike(best)]
         same = all(run.outcomes.keys() == starts for run in self.runs)
         sentence = (
             f"Best threshold: {best.threshold_text}, with {100 * solved[best] / len(starts):.1f} % of {len(starts)} "
@@ -164,11 +162,21 @@ class ThresholdSweep:
             f"{100 * high:.1f} %)."
         )
         if alike:
-            sentence += f" These episodes do not tell it from {', '.join(alike)} (exact McNemar test, 5 % level)."
+            sentence += (
+                f" These episodes do not tell it from {', '.join(alike)} (exact McNemar tests, corrected by Holm for "
+                "all pairs of thresholds, 5 % level)."
+            )
         if self.plain and (tried := starts & self.plain.outcomes.keys()):
             greedy = sum(self.plain.outcomes[start] for start in tried)
             sentence += f" Plain greedy decoding solved {greedy} of {len(tried)}."
         return sentence
+
+    def _alike(self, best: Run) -> list[Run]:
+        """What the common starts do not tell from the best, which was not known to be the best before."""
+        starts, pairs = self.starts, list(combinations(self.runs, 2))
+        p = holm([Pairing.of(one.outcomes, other.outcomes, starts).p for one, other in pairs])
+        undecided = [pair for pair, value in zip(pairs, p, strict=True) if best in pair and value >= SIGNIFICANCE]
+        return [run for pair in undecided for run in pair if run is not best]
 
 
 def threshold_sweeps(runs: Sequence[Run]) -> list[ThresholdSweep]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from specvla_ros.evaluation.intervals import holm
+from specvla_ros.evaluation.pairing import Pairing
 from specvla_ros.evaluation.runs import CONDITIONS, Run
 from specvla_ros.evaluation.tables import success_cells, summarise
 from specvla_ros.policy import ACTION_DIMENSIONS, ACTION_LENGTH
@@ -15,7 +17,7 @@ from specvla_ros.report.table import Table
 
 PHASES = ("prepare", "vision", "prefill", "draft", "verify", "total")
 
-PAIRED = ("greedy, same starts", "lost / won", "p")
+PAIRED = ("greedy, same starts", "lost / won", "p, Holm")
 """Headings of `paired_cells`."""
 
 
@@ -43,23 +45,31 @@ def main_table(
         "ms p95",
         "speed-up",
     )
-    rows = [_main_row(run, plain, speed_ups.get(run)) for run in runs]
+    paired = paired_cells(runs, plain)
+    rows = [_main_row(run, cells, speed_ups.get(run)) for run, cells in zip(runs, paired, strict=True)]
     rows += [_published_row(row) for row in published]
     return Table(f"{name}_main", headings, rows, text_columns=3, foreign=len(published))
 
 
-def paired_cells(run: Run, plain: Run | None) -> list[str]:
-    """What plain greedy decoding in lockstep solved of an evaluation's episodes, how many of them only it and only the
-    evaluation solved, and how often chance alone makes such a difference.
+def paired_cells(runs: Sequence[Run], plain: Run | None) -> list[list[str]]:
+    """For each evaluation of a table what plain greedy decoding in lockstep solved of its episodes, how many of them
+    only it and only the evaluation solved, and how often chance alone makes such a difference: the more evaluations are
+    compared, the more often in one of them.
     """
-    pairing = run.paired_with(plain) if plain else None
+    pairings = {run: pairing for run in runs if plain and (pairing := run.paired_with(plain))}
+    compared = {run: pairing for run, pairing in pairings.items() if run is not plain}
+    p = dict(zip(compared, holm([pairing.p for pairing in compared.values()]), strict=True))
+    return [_paired_row(pairings.get(run), p.get(run)) for run in runs]
+
+
+def _paired_row(pairing: Pairing | None, p: float | None) -> list[str]:
     if pairing is None:
         return [ABSENT] * len(PAIRED)
     solved = f"{pairing.solved}/{pairing.episodes}"
-    return [solved, ABSENT, ABSENT] if run is plain else [solved, f"{pairing.lost} / {pairing.won}", f"{pairing.p:.2g}"]
+    return [solved, ABSENT, ABSENT] if p is None else [solved, f"{pairing.lost} / {pairing.won}", f"{p:.2g}"]
 
 
-def _main_row(run: Run, plain: Run | None, speed_up: SpeedUp | None) -> list[str]:
+def _main_row(run: Run, paired: Sequence[str], speed_up: SpeedUp | None) -> list[str]:
     total = run.total
     return [
         run.draft,
@@ -67,7 +77,7 @@ def _main_row(run: Run, plain: Run | None, speed_up: SpeedUp | None) -> list[str
         "measured",
         f"{100 * run.success:.1f}",
         *success_cells(total),
-        *paired_cells(run, plain),
+        *paired,
         f"{total.steps:.1f}",
         f"{total.tokens_per_forward:.2f}",
         f"{total.drafts_per_round:.2f}",

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specvla_ros.evaluation.intervals import mcnemar, wilson_interval
+from specvla_ros.evaluation.intervals import holm, mcnemar, wilson_interval
 
 
 @given(st.integers(1, 2000).flatmap(lambda trials: st.tuples(st.integers(0, trials), st.just(trials))))
@@ -36,3 +36,18 @@ def test_more_trials_narrow_it() -> None:
 )
 def test_known_p_of_the_paired_test(lost: int, won: int, p: float) -> None:
     assert mcnemar(lost, won) == mcnemar(won, lost) == pytest.approx(p, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("several", "corrected"),
+    # R's p.adjust(several, "holm")
+    [
+        ([], []),
+        ([0.03], [0.03]),
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+        ([0.5, 0.02, 0.9], [1.0, 0.06, 1.0]),
+        ([1.0, 0.001, 0.02, 0.02], [1.0, 0.004, 0.06, 0.06]),
+    ],
+)
+def test_the_p_of_several_tests_is_corrected_for_all_of_them(several: list[float], corrected: list[float]) -> None:
+    assert holm(several) == pytest.approx(corrected)

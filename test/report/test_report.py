@@ -61,7 +61,7 @@ def test_the_main_table_pools_actions_and_sets_published_figures_apart(tmp_path:
         "greedy, same starts": "",
         "lost": "",
         "won": "",
-        "p": "",
+        "p, Holm": "",
         "steps": "20.0",
         "tokens per forward": f"{7 * 40 / 230:.2f}",
         "drafts per round": f"{50 / 190:.2f}",

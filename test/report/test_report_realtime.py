@@ -31,7 +31,8 @@ def test_the_best_threshold_has_its_interval_and_those_it_cannot_be_told_from(tm
     assert sweep.label == "hold, the decoder's own, holds 200 ms"
     assert sweep.best() == (
         "Best threshold: 6, with 85.0 % of 40 episodes solved (95 % interval 70.9 to 92.9 %). "
-        "These episodes do not tell it from 3 (exact McNemar test, 5 % level)."
+        "These episodes do not tell it from 3 (exact McNemar tests, corrected by Holm for all pairs of thresholds, "
+        "5 % level)."
     )
 
 
@@ -45,13 +46,24 @@ def test_a_clear_winner_is_not_called_a_tie(tmp_path: Path) -> None:
 
 
 def test_episodes_that_pair_up_tell_thresholds_apart_whose_intervals_overlap(tmp_path: Path) -> None:
-    """What solves the same episodes and six more is better for sure, though 20 and 26 of 40 alone would not say so."""
-    for threshold, solved in {0: 20, 3: 21, 6: 26}.items():
+    """What solves the same episodes and eight more is better for sure; 20 and 28 of 40 alone would not say so."""
+    for threshold, solved in {0: 20, 3: 23, 6: 28}.items():
         write_run(
             tmp_path / f"{threshold}", outcomes(solved, 40), draft="hold", threshold=threshold, latency="measured"
         )
     (sweep,) = threshold_sweeps(read_runs(tmp_path))
-    assert sweep.best().endswith("These episodes do not tell it from 3 (exact McNemar test, 5 % level).")
+    assert "do not tell it from 3 (" in sweep.best()
+
+
+def test_a_best_of_many_thresholds_must_be_better_by_more_than_one_of_two(tmp_path: Path) -> None:
+    """Six episodes more are enough where two were compared, and not where the best of four was picked."""
+    solved = {0: 20, 3: 26, 6: 21, 9: 22}
+    for threshold, count in solved.items():
+        folder = tmp_path / "four" / f"{threshold}"
+        write_run(folder, outcomes(count, 40), draft="hold", threshold=threshold, latency="measured")
+    (four,) = threshold_sweeps(read_runs(tmp_path / "four"))
+    (two,) = threshold_sweeps([run for run in read_runs(tmp_path / "four") if run.threshold in (0, 3)])
+    assert "do not tell it from 0, 6, 9 (" in four.best() and "do not tell" not in two.best()
 
 
 def test_the_best_threshold_is_that_of_the_starts_that_all_were_tried_on(tmp_path: Path) -> None:
@@ -168,5 +180,16 @@ def test_episodes_that_a_draft_lost_and_won_against_greedy_decoding_are_counted_
         played = [episode(0, state, state in states) for state in range(8)]
         write_run(tmp_path / name, played, draft="none" if name == "plain" else "hold")
     plain, drafted = read_runs(tmp_path)
-    assert paired_cells(drafted, plain) == ["7/8", "6 / 1", "0.12"]
-    assert paired_cells(plain, plain) == ["7/8", ABSENT, ABSENT]
+    assert paired_cells([plain, drafted], plain) == [["7/8", ABSENT, ABSENT], ["7/8", "6 / 1", "0.12"]]
+
+
+def test_the_p_of_a_table_are_corrected_for_the_rows_that_are_compared(tmp_path: Path) -> None:
+    for name, solved in {"plain": 12, "r0": 12, "r3": 5, "r9": 2}.items():
+        played = [episode(0, state, state < solved) for state in range(12)]
+        threshold = 0 if name == "plain" else int(name[1:])
+        write_run(tmp_path / name, played, draft="none" if name == "plain" else "hold", threshold=threshold)
+    plain, *drafted = read_runs(tmp_path)
+    cells = paired_cells([plain, *drafted], plain)
+    assert [row[1:] for row in cells[1:]] == [["0 / 0", "1"], ["7 / 0", "0.031"], ["10 / 0", "0.0059"]]
+    assert paired_cells(drafted[1:2], plain) == [["12/12", "7 / 0", "0.016"]], "alone it is one comparison"
+    assert paired_cells(drafted, None) == [[ABSENT] * 3] * 3
