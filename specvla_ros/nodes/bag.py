@@ -17,7 +17,7 @@ from specvla_ros.share import share_folder
 
 try:
     from rosbags.interfaces import Connection
-    from rosbags.rosbag2 import Reader, ReaderError, StoragePlugin, Writer
+    from rosbags.rosbag2 import Reader, StoragePlugin, Writer
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
     from rosbags.typesys.store import Typestore
 except ImportError as error:
@@ -80,8 +80,10 @@ class BagReader:
         try:
             self._reader = Reader(folder)
             self._reader.open()
-        except (ReaderError, OSError, UnicodeDecodeError) as error:
-            raise BagError(f"{folder} cannot be read as a rosbag2 folder ({error})") from error
+        except Exception as error:  # beside the reader's own those of YAML, storage and compression, for damaged bytes
+            raise BagError(
+                f"{folder} cannot be read as a rosbag2 folder ({str(error) or type(error).__name__})"
+            ) from error
 
     def messages(self, topic: str) -> Iterator[tuple[int, Any]]:
         """(nanoseconds, message) of one of `TOPICS`, in order.

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bag_files import grey, write_bag
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, Writer
 from std_msgs.msg import String
 
 from specvla_ros.bags.recording import Recording, Topics
@@ -84,6 +85,25 @@ def test_a_bag_with_damaged_bytes_is_refused_by_name(tmp_path: Path, storage: st
     file.write_bytes(content)
     with BagReader(tmp_path / "bag") as bag, pytest.raises(BagError, match=r"bag .* is damaged: a message on /image"):
         list(Recording(bag, Topics()).frames())
+
+
+@pytest.mark.parametrize("storage", ["sqlite3", "mcap"])
+def test_a_compressed_bag_that_was_cut_short_is_refused_by_name(
+    tmp_path: Path, storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class CompressedWriter(Writer):
+        def open(self) -> None:
+            self.set_compression(CompressionMode.FILE, CompressionFormat.ZSTD)
+            super().open()
+
+    monkeypatch.setattr(bag_module, "Writer", CompressedWriter)
+    folder = write_bag(tmp_path / "bag", storage=storage)
+    with BagReader(folder) as bag:
+        assert len(list(Recording(bag, Topics()).frames())) == 5
+    (file,) = folder.glob("*.zstd")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(BagError, match="bag cannot be read as a rosbag2 folder"):
+        BagReader(folder)
 
 
 def test_a_message_that_was_defined_otherwise_is_not_misread(tmp_path: Path) -> None:
