@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from specvla_ros.nodes.health import ERROR, WARN
+
 
 @dataclass(frozen=True, slots=True)
 class Gate:
@@ -35,6 +37,11 @@ class Gate:
         if self.changing:
             return "the draft is being changed"
         return "" if self.active else "inactive: the lifecycle transition activate starts commands"
+
+    @property
+    def level(self) -> bytes:
+        """Of a DiagnosticStatus that tells the reason: an emergency stop that is pressed or missing is an error."""
+        return ERROR if self.stopped or not self.guarded else WARN
 
     def with_stop(self, stopped: bool) -> Gate:
         """The emergency stop is pressed or released."""

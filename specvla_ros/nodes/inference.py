@@ -104,7 +104,7 @@ class Inference:
         try:
             self._answer(arrival)
         except Refusal as refusal:
-            self._reporter.refuse(refusal.kind, str(refusal))
+            self._reporter.refuse(refusal.kind, str(refusal), self._stream.gate.level)
         except ImageError as error:
             self._reporter.refuse("images that could not be used", str(error))
         except Exception as error:
@@ -156,9 +156,9 @@ class Inference:
         if action.stats.graph_misses:
             self._health.count("passes without a recorded CUDA graph", action.stats.graph_misses)
         self._health.action_published(latency_ms, action.stats.accept_length, action.stats.rounds)
-        age, hold_time = self._age(arrival), self._stream.settings.hold_time
-        if reason := self._stream.gate.reason:  # the gate closed meanwhile, and its reason must not be talked over
-            self._reporter.say(WARN, "not enabled", reason)
+        age, hold_time, gate = self._age(arrival), self._stream.settings.hold_time, self._stream.gate
+        if gate.reason:  # it closed meanwhile, and its reason must not be talked over
+            self._reporter.say(gate.level, "not enabled", gate.reason)
         elif age > hold_time:
             self._health.count("overruns: actions decoded after hold_time")
             self._reporter.warn(

@@ -178,7 +178,7 @@ class PolicyNode(LoadedNode[Arrival]):
             self.destroy_subscription(self._camera)
         self._camera = self._command_timer = None
         if was_active:
-            self._reporter.say(WARN, "inactive", self._stream.gate.reason)
+            self._reporter.say(self._stream.gate.level, "inactive", self._stream.gate.reason)
 
     def close(self) -> bool:
         """The process ends, and with it the shared memory in which the last word lies: wait until it has been read."""
@@ -226,7 +226,7 @@ class PolicyNode(LoadedNode[Arrival]):
         response.success = self._stream.gate.enabled == request.data
         response.message = reason or "enabled: the next image's command goes out"
         self.get_logger().info(response.message)
-        self._reporter.say(WARN, "not enabled" if reason else "enabled", response.message)
+        self._reporter.say(self._stream.gate.level, "not enabled" if reason else "enabled", response.message)
         return response
 
     def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:

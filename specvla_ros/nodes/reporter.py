@@ -43,17 +43,17 @@ class Reporter:
         self._health.say(level, sentence, kind)
         self.publish_status()
 
-    def warn(self, kind: str, sentence: str) -> None:
+    def warn(self, kind: str, sentence: str, level: bytes = WARN) -> None:
         """The same, as something that the user should look at; in the log too, now and then."""
-        self.say(WARN, kind, sentence)
+        self.say(level, kind, sentence)
         if self._throttle.is_due(kind):
             self._logger.warning(sentence)
 
-    def refuse(self, kind: str, sentence: str) -> None:
+    def refuse(self, kind: str, sentence: str, level: bytes = WARN) -> None:
         """An input that gives no command."""
         self._rest()
         self._health.count(kind)
-        self.warn(kind, sentence)
+        self.warn(kind, sentence, level)
 
     def trouble(self, kind: str, sentence: str) -> None:
         """Something is broken."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
 from peer import LONG_HOLD, PATIENCE, Peer, is_moving, policy_process, process, running_peer, wait_until
 from rclpy.qos import QoSProfile
@@ -85,6 +86,7 @@ def test_an_emergency_stop_acts_at_once_and_needs_its_release_and_an_enabling(pe
         assert peer.is_told_nothing(peer.send)
         refused = peer.enable(True)
         assert not refused.success and "emergency stop" in refused.message
+        assert peer.received["status"][-1].level == DiagnosticStatus.ERROR, "whatever comes meanwhile"
         peer.estops.publish(Bool(data=False))
         peer.diagnosis("not enabled", peer.send)
         assert peer.is_told_nothing(peer.send), "a release alone moves nothing"
