@@ -105,8 +105,9 @@ class Player(Node):
         for frame in frames:
             recorded = frame.nanoseconds / 1e9
             lead = time.monotonic() - recorded if lead is None else lead
-            self._instruct(frame)
             self._spin_until(lambda: False, recorded + lead - time.monotonic())
+            # Not before: the image ahead of it is answered under the instruction ahead of it.
+            self._instruct(frame)
             shown[frame.index] = self._show(frame)
         # The node decodes the newest image, so the last one is answered last, unless it was lost.
         self._spin_until(lambda: self._stamp in self._commands, LAST)

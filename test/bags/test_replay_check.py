@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rclpy
 from bag_files import write_bag
 from rich.console import Console
 from std_msgs.msg import String
 
+from specvla_ros.bags import player
 from specvla_ros.bags.origin import write_origin
-from specvla_ros.bags.recording import Topics
+from specvla_ros.bags.recording import Recording, Topics
 from specvla_ros.bags.replay_check import print_check, replay_check
 from specvla_ros.errors import BagError, SimulationError
 from specvla_ros.msg import EndEffectorCommand
-from specvla_ros.nodes.bag import BagWriter
+from specvla_ros.nodes.bag import BagReader, BagWriter
 
 FAKE = {"policy": "fake"}
 DEFAULT = Topics()
@@ -85,6 +87,25 @@ def test_the_bags_pace_is_kept(tmp_path: Path) -> None:
     assert time.monotonic() - started > 2.0, "five images half a second apart"
     # Images go out best effort, so one may be lost; what is answered must be as recorded.
     assert report["frames_compared"] >= 3 and report["differences"] == []
+
+
+def test_the_last_image_of_an_episode_is_answered_before_the_next_instruction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(player, "LAST", 0.0)
+    bag = write_bag(tmp_path / "bag", frames=2, period=0.5, instructions=[(0, "pick up"), (1, "put down")])
+    rclpy.init()
+    node, events = player.Player(False, lambda: None), list[tuple[str, float]]()
+    monkeypatch.setattr(node, "_instruct", lambda frame: events.append((frame.instruction, time.monotonic())))
+    monkeypatch.setattr(node, "_show", lambda frame: events.append(("image", time.monotonic())))
+    try:
+        with BagReader(bag) as reader:
+            node.play(Recording(reader, DEFAULT).frames())
+    finally:
+        node.destroy_node()
+        rclpy.shutdown()
+    assert [what for what, _ in events] == ["pick up", "image", "put down", "image"]
+    assert events[2][1] - events[1][1] > 0.4, "half a second as recorded"
 
 
 def test_what_was_recorded_with_other_weights_is_said_beside_the_differences(tmp_path: Path) -> None:
