@@ -67,13 +67,15 @@ def model_from_benchmark(text: str) -> tuple[str, str]:
         each_round = drafts_and_verifies / (float(row["forwards"]) - 1.0)
         weights = ", random weights" if bench["random_weights"] else ""
         source = f'{name}, row "{row["name"]}": {bench["model"]}{weights}, {bench["dtype"]} on {bench["device"]}'
-        return f"model:{times['total'] - drafts_and_verifies:.2f}+{each_round:.2f}", source
+        model = f"model:{times['total'] - drafts_and_verifies:.2f}+{each_round:.2f}"
+        parse_latency(model)  # nothing negative, and no NaN
+        return model, source
     except OSError as error:
         raise ConfigurationError(f"latency {text!r}: {name} cannot be read ({error.strerror})") from error
     except StopIteration as error:
-        names = ", ".join(row["name"] for row in drafting) or "none"
+        names = ", ".join(str(row["name"]) for row in drafting) or "none"
         raise ConfigurationError(f"latency {text!r}: no such row in {name}; those that draft: {names}") from error
-    except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, ConfigurationError) as error:
         raise ConfigurationError(f"latency {text!r}: {name} is no bench.json of specvla bench") from error
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,28 @@ def test_a_delay_model_is_taken_from_a_benchmarks_row_and_gives_that_rows_mean_t
 @pytest.mark.parametrize("text", ["lockstep", "fixed:100", "model:60+25"])
 def test_other_latencies_stay_as_they_are(text: str) -> None:
     assert model_from_benchmark(text) == (text, "")
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"milliseconds": [1.0, 2.0]}, "is no bench.json"),
+        ({"milliseconds": {"total": {"mean": 10**400}}}, "is no bench.json"),
+        ({"forwards": 0.5}, "is no bench.json"),
+        ({"forwards": float("nan")}, "is no bench.json"),
+        ({"name": 7}, "those that draft: 7"),
+    ],
+)
+def test_a_benchmark_that_was_edited_by_hand_is_refused_by_name(
+    tmp_path: Path, changed: dict[str, Any], reason: str
+) -> None:
+    bench = json.loads(COMMITTED.read_text())
+    row = next(row for row in bench["rows"] if row["name"] == "hold, strict")
+    file = tmp_path / "edited.json"
+    file.write_text(json.dumps({**bench, "rows": [{**row, **changed}]}))
+    with pytest.raises(ConfigurationError, match=reason) as refused:
+        model_from_benchmark(f"model:{file}#hold, strict")
+    assert str(file) in str(refused.value)
 
 
 def test_a_file_that_is_no_benchmark_or_lacks_the_row_is_refused_by_name(tmp_path: Path) -> None:
