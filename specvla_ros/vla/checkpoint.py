@@ -27,6 +27,8 @@ INDEX_FILE = "model.safetensors.index.json"
 PICKLE_FILE = "pytorch_model.bin"
 OFT_PATTERNS = ("action_head--*.pt", "proprio_projector--*.pt")
 """Files that only OpenVLA-OFT's fine-tunes have."""
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+"""Types in which a weight is what it says. Those of 8 bits need scales that lie elsewhere, and would load as others."""
 HUB_PATTERNS = ["*.json", "*.safetensors", PICKLE_FILE, OFT_PATTERNS[1]]
 """The last, and small, one is only wanted so that such a fine-tune is noticed."""
 
@@ -95,8 +97,8 @@ def load_tensors(directory: Path, shapes: Shapes, *, dtype: torch.dtype, device:
     """Read just the tensors named in `shapes` from one or several safetensors files.
 
     Raises:
-        CheckpointError: a file is missing, cut short or no safetensors; a key is missing or has another shape. The
-            message names the file, the key, what was expected and what is there.
+        CheckpointError: a file is missing, cut short or no safetensors; a key is missing, has another shape, or is not
+            of floating point. The message names the file, the key, what was expected and what is there.
     """
     tensors: dict[str, Tensor] = {}
     for path, keys in _locate(directory, shapes).items():
@@ -107,12 +109,13 @@ def load_tensors(directory: Path, shapes: Shapes, *, dtype: torch.dtype, device:
 def load_draft_tensors(
     directory: Path, shapes: Shapes, *, dtype: torch.dtype, device: torch.device
 ) -> dict[str, Tensor]:
-    """The same for a draft: model.safetensors, or the released pytorch_model.bin read as weights only.
+    """The same for a draft: safetensors, or where there are none the released pytorch_model.bin read as weights only.
 
     Raises:
         CheckpointError: as `load_tensors`; also a pickle that holds anything but tensors.
     """
-    if (directory / WEIGHTS_FILE).is_file() or not (directory / PICKLE_FILE).is_file():
+    # What `weights_sha256` is of: beside any safetensors file a pickle would be read whose hash nobody has asked for.
+    if any(directory.glob("*.safetensors")) or not (directory / PICKLE_FILE).is_file():
         return load_tensors(directory, shapes, dtype=dtype, device=device)
     path = directory / PICKLE_FILE
     try:
@@ -123,11 +126,16 @@ def load_draft_tensors(
             f"{WEIGHTS_FILE} where you trust it"
         ) from error
     except (RuntimeError, EOFError, OSError) as error:
-        raise CheckpointError(f"{path} is cut short or is no torch file; copy it again") from error
+        raise CheckpointError(
+            f"{path} is cut short, or is no file of torch 1.6 or newer; copy it again, or convert it to {WEIGHTS_FILE}"
+        ) from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} is a {type(state).__name__}; expected tensors by name")
+    state = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
     for key, shape in shapes.items():
         if key not in state:
             raise _missing_key(path, key, shape, state)
-        _check_shape(path, key, tuple(state[key].shape), shape)
+        _check(path, key, state[key], shape)
     return {key: state[key].to(device, dtype) for key in shapes}
 
 
@@ -176,7 +184,7 @@ def _locate(directory: Path, keys: Iterable[str]) -> dict[Path, list[str]]:
         for key in keys:
             if key not in weight_map:
                 raise _missing_key(directory / INDEX_FILE, key, None, weight_map)
-            files[directory / weight_map[key]].append(key)
+            files[directory / str(weight_map[key])].append(key)
         return files
     pickles = sorted(path.name for path in directory.glob("*.bin"))
     found = f"only pickled weights ({', '.join(pickles)}), which can run code" if pickles else "no weights"
@@ -194,7 +202,7 @@ def _load_file(path: Path, shapes: Shapes, dtype: torch.dtype, device: torch.dev
             for key, shape in shapes.items():
                 if key not in present:
                     raise _missing_key(path, key, shape, present)
-                _check_shape(path, key, tuple(file.get_slice(key).get_shape()), shape)
+                _check(path, key, file.get_tensor(key), shape)  # the file is mapped: nothing is read yet
             return {key: file.get_tensor(key).to(device, dtype) for key in shapes}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
@@ -202,10 +210,15 @@ def _load_file(path: Path, shapes: Shapes, dtype: torch.dtype, device: torch.dev
         ) from error
 
 
-def _check_shape(path: Path, key: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    if found != expected:
+def _check(path: Path, key: str, found: Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(found.shape) != shape:
         raise CheckpointError(
-            f"{path}: {key} is {found}, but config.json makes it {expected}: they do not belong together"
+            f"{path}: {key} is {tuple(found.shape)}, but config.json makes it {shape}: they do not belong together"
+        )
+    if found.dtype not in FLOATS:
+        raise CheckpointError(
+            f"{path}: {key} is of {found.dtype}; expected floating point of 16 bits or more: give the checkpoint as it "
+            "was before its weights were quantised"
         )
 
 

@@ -149,6 +149,42 @@ def test_a_draft_pickle_cut_short_is_named(tmp_path: Path) -> None:
         load_draft_tensors(tmp_path, SHAPES, dtype=torch.float32, device=CPU)
 
 
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ([torch.ones(4)], r"pytorch_model.bin is a list; expected tensors by name"),
+        ({**TENSORS, "layer.bias": 3, 1: torch.ones(1)}, r"key layer.bias of shape \(4,\) is missing among its 3 keys"),
+        ({**TENSORS, "layer.bias": torch.ones(4, dtype=torch.int8)}, r"layer.bias is of torch.int8; expected floating"),
+    ],
+)
+def test_a_draft_pickle_of_something_else_says_what_it_is(tmp_path: Path, content: Any, part: str) -> None:
+    torch.save(content, tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=part):
+        load_draft_tensors(tmp_path, SHAPES, dtype=torch.float32, device=CPU)
+
+
+def test_a_draft_pickle_of_an_old_torch_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    torch.save(TENSORS, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    with pytest.raises(CheckpointError, match=r"no file of torch 1.6 or newer; .* convert it to model.safetensors"):
+        load_draft_tensors(tmp_path, SHAPES, dtype=torch.float32, device=CPU)
+
+
+def test_no_pickle_is_read_beside_the_file_that_a_drafts_hash_is_of(tmp_path: Path) -> None:
+    save_file(TENSORS, tmp_path / "moved_away.safetensors")
+    torch.save(TENSORS, tmp_path / "pytorch_model.bin")
+    require_sha256(tmp_path, hashlib.sha256((tmp_path / "moved_away.safetensors").read_bytes()).hexdigest())
+    with pytest.raises(CheckpointError, match=r"expected model.safetensors"):
+        load_draft_tensors(tmp_path, SHAPES, dtype=torch.float32, device=CPU)
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.float8_e4m3fn])
+def test_weights_that_were_quantised_are_refused(single: Path, kind: torch.dtype) -> None:
+    """Their shapes fit, and read as they are they would be others: the scales lie elsewhere."""
+    save_file({**TENSORS, "layer.weight": torch.ones(4, 3).to(kind)}, single / "model.safetensors")
+    with pytest.raises(CheckpointError, match=rf"layer.weight is of {kind}; expected floating point"):
+        load(single)
+
+
 def test_a_fine_tunes_statistics_stand_in_for_its_base_models(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"norm_stats": {"bridge": 1, "libero": 2}}))
     assert read_norm_stats(tmp_path) == {"bridge": 1, "libero": 2}
