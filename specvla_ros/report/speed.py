@@ -46,7 +46,9 @@ def read_speeds(folder: Path) -> dict[Path, dict[str, Any]]:
     for path in (*sorted(folder.glob(SPEED_FILES)), *sorted(folder.glob(f"*/{SPEED_FILES}"))):
         try:
             speeds[path] = _current(json.loads(path.read_text()))
-        except (ValueError, TypeError, KeyError) as error:
+            speed_table(path.stem, speeds[path])  # that it can be shown is found out here, where the file has a name
+            speed_note(speeds[path])
+        except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:
             raise ConfigurationError(f"{path} cannot be read ({error}); delete it and measure again") from error
     return speeds
 
@@ -54,7 +56,12 @@ def read_speeds(folder: Path) -> dict[Path, dict[str, Any]]:
 def _current(speed: Mapping[str, Any]) -> dict[str, Any]:
     """What an earlier version of this package wrote too: of one task, with the target's fingerprint alone."""
     rows = [{"fingerprint": speed["fingerprint"], **row} for row in speed["rows"]]
-    return {**speed, "rows": rows, "tasks": speed["tasks"] if "tasks" in speed else [speed["task"]]}
+    return {
+        **speed,
+        "suite": speed["suite"],
+        "rows": rows,
+        "tasks": speed["tasks"] if "tasks" in speed else [speed["task"]],
+    }
 
 
 def speed_ups(speeds: Iterable[Mapping[str, Any]], runs: Sequence[Run]) -> dict[Run, SpeedUp]:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -19,6 +20,7 @@ from specvla_ros.evaluation.runs import read_runs
 from specvla_ros.report.films import film_path
 from specvla_ros.report.group import grouped
 from specvla_ros.report.report import write_report
+from specvla_ros.report.speed import read_speeds
 
 PLAIN_ROUNDS = (0,) * 6
 
@@ -144,6 +146,37 @@ def test_two_measurements_in_one_folder_are_two_tables_and_an_older_file_is_read
     assert "50 frames of tasks 0, 1, from" in html and "bootstrap over the tasks" in html
     assert "Speed-up: hold</h3>" in html and "Speed-up: linear</h3>" in html
     assert [row["speed-up"] for row in rows(page.parent / "libero_object_main.csv")[:2]] == ["1.50", "1.20"]
+
+
+@pytest.mark.parametrize(
+    ("of_row", "changed"),
+    [
+        (False, {"tasks": []}),
+        (False, {"suite": None}),
+        (False, {"frames": None}),
+        (True, {"draft": None}),
+        (True, {"draft": 3}),
+        (True, {"threshold": None}),
+        (True, {"mean_ms": "fast"}),
+        (True, {"interval": [1.0]}),
+    ],
+)
+def test_a_measurement_of_speed_that_was_edited_by_hand_is_named(
+    tmp_path: Path, of_row: bool, changed: dict[str, Any]
+) -> None:
+    """None: the entry was deleted."""
+    run = write_run(tmp_path, [episode()], draft="hold")
+    write_speed(tmp_path, run, {("none", 0): 1.0, ("hold", 0): 1.5})
+    (file,) = tmp_path.glob("speed*.json")
+    speed = json.loads(file.read_text())
+    edited = speed["rows"][1] if of_row else speed
+    for name, value in changed.items():
+        edited[name] = value
+        if value is None:
+            del edited[name]
+    file.write_text(json.dumps(speed))
+    with pytest.raises(ConfigurationError, match=f"{file.name} cannot be read .*; delete it and measure again"):
+        read_speeds(tmp_path)
 
 
 def test_a_checkpoint_that_was_moved_is_the_same_one_and_another_is_not(tmp_path: Path) -> None:
