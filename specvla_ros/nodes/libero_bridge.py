@@ -185,27 +185,31 @@ class LiberoBridge(Node):
 
         Each time it gets a new stamp (a policy refuses stale images), and an answer to any of them counts.
         """
-        timeout = self._values["policy_timeout"]
+        timeout, patience = self._values["policy_timeout"], self._patience
         deadline = time.monotonic() + timeout
-        stamps: set[int] = set()
-        while time.monotonic() < deadline:
+        sent: dict[int, float] = {}
+        while (left := deadline - time.monotonic()) > 0.0:
             self._require_running()
             if self._images.get_subscription_count() == 0:
                 time.sleep(0.01)
                 continue
-            if not self._step and not stamps:
+            if not self._step and not sent:
                 self._deliver_instruction()
-            if stamps and self._step:
+            if sent and self._step:
                 self._log.counts["images sent again"] += 1
-                # A policy that is slow, not deaf, would decode every frame twice.
-                self._patience = min(2.0 * self._patience, timeout)
-            stamps.add(self._now())
-            self._send_image(frame, max(stamps))
-            command = self._box.wait_for(stamps, self._patience, self.context.ok)
+                patience *= 2.0
+            stamp = max([self._now(), *sent])
+            sent[stamp] = time.monotonic()
+            self._send_image(frame, stamp)
+            command = self._box.wait_for(sent, min(patience, left), self.context.ok)
             if command is not None:
+                if self._step:
+                    # A policy that is slow would decode every frame twice; where images are lost it answers at once.
+                    took = time.monotonic() - sent[nanoseconds(command.header.stamp)]
+                    self._patience = max(self._values["command_timeout"], 2.0 * took)
                 return command
         self._require_running()
-        subscribers = "and answers" if stamps else "in this ROS_DOMAIN_ID and subscribes to image"
+        subscribers = "and answers" if sent else "in this ROS_DOMAIN_ID and subscribes to image"
         raise SimulationError(
             f"no command came within {timeout:g} s for step {self._step}; check that a policy node runs {subscribers}, "
             "and what /diagnostics say"
