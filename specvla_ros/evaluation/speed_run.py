@@ -82,7 +82,7 @@ def _measure(sweep: Sequence[EvaluationOptions], frames: int, rig: Rig) -> dict[
         **_chosen(conditions, MEASUREMENT),
         "tasks": [task.index for task in tasks],
         "frames": sum(len(clip.images) for clip in clips),
-        "device": _device(conditions["device"]),
+        "device": _device(plain.device),
         "rows": [
             {**_chosen(one.conditions(), ROW), **asdict(speed)} for one, speed in zip(several, speeds, strict=True)
         ],
@@ -117,8 +117,11 @@ def speed_table(report: dict[str, Any]) -> Table:
     return table
 
 
-def _device(kind: str) -> str:
-    """Its name, and how many threads `load_policy` decodes with."""
+def _device(name: str) -> str:
+    """What auto, cpu or cuda:N is; of a CPU how many threads `load_policy` decodes with."""
     import torch
 
-    return torch.cuda.get_device_name() if kind == "cuda" else f"the CPU, {torch.get_num_threads()} thread"
+    from specvla_ros.runtime import select_device
+
+    device = select_device(name)
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"the CPU, {torch.get_num_threads()} thread"

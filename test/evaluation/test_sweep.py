@@ -212,6 +212,17 @@ def test_every_suite_is_timed_and_another_measurement_is_written_beside(tmp_path
     assert all(file.read_bytes() == content for file, content in first.items())
 
 
+def test_a_measurement_on_the_second_gpu_names_that_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: f"the GPU {device or 'cuda:0'}")
+    sweep = [replace(options(tmp_path), draft="hold", device="cuda:1")]
+    (report,) = run_speeds(sweep, 1, tmp_path, FakeRig()).values()
+    assert report["device"] == "the GPU cuda:1"
+
+
 def test_many_drafts_with_long_names_still_make_a_file_name(tmp_path: Path) -> None:
     drafts = [f"/a/folder/draft-{letter * 100}" for letter in "abcd"]
     assert len(speed_file(combinations(options(tmp_path), drafts, [9], ["lockstep"]), 10)) < 150
