@@ -53,9 +53,13 @@ class SpeculativeDecoder:
 
     Attributes:
         observer: called with every round, after it was committed.
+
+    Raises:
+        CheckpointError: the target knows fewer positions than `capacity`.
     """
 
     def __init__(self, target: OpenVLA, drafter: Drafter, *, capacity: int, runner: Runner | None = None) -> None:
+        target.config.llama.require_positions(capacity, "the checkpoint's text_config")
         self.target = target
         self.drafter = drafter
         self.runner: Runner = Eager() if runner is None else runner

@@ -70,6 +70,7 @@ class EagleDrafter:
 
     Raises:
         ConfigurationError: a tree parameter out of its range, or a head of another width than the target.
+        CheckpointError: the head knows fewer positions than `capacity`.
     """
 
     def __init__(self, target: OpenVLA, head: EagleHead, *, capacity: int, tree: TreeConfig) -> None:
@@ -83,6 +84,7 @@ class EagleDrafter:
                 f"the draft's hidden size is {head.config.hidden_size} but the target's is "
                 f"{target.config.llama.hidden_size}: this draft was trained for another model"
             )
+        head.config.require_positions(capacity, "the draft's config.json")
         self._target = target
         self.head = head
         self._tree = tree

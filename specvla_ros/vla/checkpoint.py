@@ -75,7 +75,13 @@ def read_norm_stats(directory: Path) -> dict[str, Any]:
     """
     if (directory / STATISTICS_FILE).is_file():
         return _read_json(directory / STATISTICS_FILE)
-    return dict(read_config(directory).get("norm_stats") or {})
+    norm_stats = read_config(directory).get("norm_stats") or {}
+    if not isinstance(norm_stats, dict):
+        raise CheckpointError(
+            f"{directory / CONFIG_FILE}: norm_stats is a {type(norm_stats).__name__}; expected an object with an entry "
+            "for each data set"
+        )
+    return norm_stats
 
 
 def require_action_tokens(directory: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -88,9 +89,23 @@ class LlamaConfig:
         fields = {**fields, **rope}
         known = {name: fields[name] for name in defaults if name in fields}
         for name, value in known.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-                raise CheckpointError(f"{where}: {name} is {value!r}; expected a positive number")
+            is_size = isinstance(defaults[name], int)
+            kind, expected = (int, "whole number above 0") if is_size else ((int, float), "number above 0")
+            if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < math.inf:
+                raise CheckpointError(f"{where}: {name} is {value!r}; expected a {expected}")
         return cls(**known)
+
+    def require_positions(self, count: int, where: str) -> None:
+        """Refuse what RoPE has no angles for: a GPU would read behind them and be lost to the process.
+
+        Raises:
+            CheckpointError: there are fewer positions than `count`.
+        """
+        if self.max_position_embeddings < count:
+            raise CheckpointError(
+                f"{where}: max_position_embeddings is {self.max_position_embeddings}; expected at least {count}, which "
+                "image, instruction and action may take"
+            )
 
 
 DINOV2_LARGE = VisionConfig(width=1024, depth=24, heads=16, mlp_width=4096, prefix_tokens=5, layer_scale=True)
@@ -154,12 +169,14 @@ class OpenVLAConfig:
         dinov2, siglip = DINOV2_LARGE, SIGLIP_SO400M
         if overrides := config.get("tiny_vision_overrides"):
             dinov2, siglip = _override(dinov2, overrides[0]), _override(siglip, overrides[1])
-        return cls(
-            dinov2=dinov2,
-            siglip=siglip,
-            llama=LlamaConfig.from_dict(config["text_config"], f"{where}: text_config"),
-            padded_ids=config.get("pad_to_multiple_of", 64),
-        )
+        llama = LlamaConfig.from_dict(config["text_config"], f"{where}: text_config")
+        padded_ids = config.get("pad_to_multiple_of", 64)
+        if type(padded_ids) is not int or not 0 <= padded_ids <= llama.vocab_size - ACTION_BINS:
+            raise CheckpointError(
+                f"{where}: pad_to_multiple_of is {padded_ids!r}; expected a whole number that leaves {ACTION_BINS} "
+                f"action tokens in a vocabulary of {llama.vocab_size}; OpenVLA's is 64"
+            )
+        return cls(dinov2=dinov2, siglip=siglip, llama=llama, padded_ids=padded_ids)
 
     def to_dict(self) -> dict[str, Any]:
         """The config.json of a model of these sizes; `from_dict` reads it back."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from models import GuessingDrafter, greedy_tokens, random_head, random_inputs, random_target
 from replays import record
 
-from specvla_ros.errors import ConfigurationError, DecodeError
+from specvla_ros.errors import CheckpointError, ConfigurationError, DecodeError
 from specvla_ros.policy import DecodeStats, Thresholds
 from specvla_ros.speculative.decode import Round, SpeculativeDecoder
 from specvla_ros.speculative.drafter import Drafter
@@ -170,6 +170,14 @@ def test_a_model_that_is_not_finite_gives_an_error_and_no_action(value: float) -
         target.language_model.lm_head.weight[200] = value
     with pytest.raises(DecodeError, match="not finite"):
         SpeculativeDecoder(target, NoDrafter(), capacity=CAPACITY).decode(*random_inputs(0), STRICT)
+
+
+def test_a_target_or_draft_of_fewer_positions_than_a_prompt_may_take_is_refused() -> None:
+    target, head = random_target(0), random_head(0)
+    with pytest.raises(CheckpointError, match=r"text_config: max_position_embeddings is 600; expected at least 601"):
+        SpeculativeDecoder(target, NoDrafter(), capacity=601)
+    with pytest.raises(CheckpointError, match=r"draft's config.json: max_position_embeddings is 600"):
+        EagleDrafter(target, head, capacity=601, tree=TreeConfig())
 
 
 def test_a_prompt_that_does_not_fit_names_the_limit() -> None:

@@ -192,6 +192,12 @@ def test_a_fine_tunes_statistics_stand_in_for_its_base_models(tmp_path: Path) ->
     assert read_norm_stats(tmp_path) == {"mine": 3}
 
 
+def test_statistics_that_are_a_list_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"norm_stats": [{"q01": 0}]}))
+    with pytest.raises(CheckpointError, match=r"config.json: norm_stats is a list; expected an object"):
+        read_norm_stats(tmp_path)
+
+
 def test_a_path_that_is_not_there_and_a_hub_that_cannot_be_reached_say_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +290,10 @@ def test_rope_is_read_as_each_version_of_transformers_writes_it() -> None:
         ({"text_config": {"rope_scaling": {"type": "linear", "factor": 2.0}}}, "RoPE is .*linear.* unscaled"),
         ({"text_config": {"rope_parameters": {"rope_type": "yarn"}}}, "RoPE is .*yarn.* unscaled"),
         ({"text_config": {"hidden_size": "wide"}}, "hidden_size is 'wide'"),
+        ({"text_config": {"num_hidden_layers": 2.5}}, "num_hidden_layers is 2.5; expected a whole number above 0"),
+        ({"text_config": {"rms_norm_eps": float("inf")}}, "rms_norm_eps is inf; expected a number above 0"),
+        ({"pad_to_multiple_of": None}, "pad_to_multiple_of is None; expected a whole number"),
+        ({"pad_to_multiple_of": 32000}, "pad_to_multiple_of is 32000; .* leaves 256 action tokens"),
         ({"text_config": {"hidden_size": 100}}, "100 is not a multiple of its 32 attention heads"),
     ],
 )
