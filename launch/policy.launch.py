@@ -6,8 +6,11 @@ from launch_ros.actions import Node
 
 from launch import LaunchContext, LaunchDescription
 from specvla_ros.launching import config_argument, configured_node, parameter_arguments, room_for_images
+from specvla_ros.nodes.parameters import ParameterSpec
 from specvla_ros.nodes.policy_parameters import PARAMETERS
 
+# Every ROS node has the last one; where no YAML file names it, it is false.
+ARGUMENTS = (*PARAMETERS, ParameterSpec("use_sim_time", False, "take the time from /clock"))
 TOPICS = {
     "image_topic": ("image", "camera topic"),
     "instruction_topic": ("instruction", "topic of what to do, std_msgs/String"),
@@ -25,17 +28,15 @@ def policy_node(context: LaunchContext) -> list[Node]:
     remappings = [(topic, LaunchConfiguration(name).perform(context)) for name, (topic, _) in TOPICS.items()]
     # A remapping of `image` does not reach `image/compressed`.
     remappings.append(("image/compressed", f"{LaunchConfiguration('image_topic').perform(context)}/compressed"))
-    use_sim_time = LaunchConfiguration("use_sim_time").perform(context).lower() == "true"
     return [
         configured_node(
             context,
             "policy_node",
             "specvla",
             "policy_config",
-            PARAMETERS,
-            fixed={"use_sim_time": use_sim_time},
+            ARGUMENTS,
             remappings=remappings,
-            respawn=LaunchConfiguration("respawn").perform(context).lower() == "true",
+            respawn=LaunchConfiguration("respawn"),
             respawn_delay=1.0,
         )
     ]
@@ -45,12 +46,11 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             config_argument("policy_config", "policy.yaml"),
-            *parameter_arguments(PARAMETERS, DEFAULTS),
+            *parameter_arguments(ARGUMENTS, DEFAULTS),
             *(
                 DeclareLaunchArgument(name, default_value=topic, description=description)
                 for name, (topic, description) in TOPICS.items()
             ),
-            DeclareLaunchArgument("use_sim_time", default_value="false", description="take the time from /clock"),
             DeclareLaunchArgument(
                 "respawn",
                 default_value="false",

@@ -1,23 +1,33 @@
 """Policy and LIBERO in closed loop: ros2 launch specvla_ros sim.launch.py suite:=libero_object task:=3 threshold:=3."""
 
-from pathlib import Path
-
-import yaml
 from launch.actions import OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from rclpy.parameter import parameter_dict_from_yaml_file
 
 from launch import LaunchContext, LaunchDescription
-from specvla_ros.launching import config_argument, configured_node, end_on_failure, parameter_arguments, room_for_images
+from specvla_ros.launching import (
+    config_argument,
+    config_file,
+    configured_node,
+    end_on_failure,
+    parameter_arguments,
+    room_for_images,
+)
 from specvla_ros.nodes.bridge_parameters import PARAMETERS as BRIDGE_PARAMETERS
 from specvla_ros.nodes.policy_parameters import PARAMETERS as POLICY_PARAMETERS
 
 
 def mode(context: LaunchContext) -> str:
-    """The bridge's mode: the argument, else its YAML file's."""
-    given = LaunchConfiguration("mode").perform(context)
-    file = yaml.safe_load(Path(LaunchConfiguration("libero_config").perform(context)).read_text())
-    return given or next(iter(file.values()))["ros__parameters"].get("mode", "lockstep")
+    """The bridge's mode: the argument, else its YAML file's, else the default."""
+    if given := LaunchConfiguration("mode").perform(context):
+        return given
+    file = config_file(context, "libero_config")
+    try:
+        values = parameter_dict_from_yaml_file(file, use_wildcard=True, target_nodes=["/libero_bridge"])
+    except RuntimeError:  # it says nothing of the bridge
+        values = {}
+    return values["mode"].value.string_value if "mode" in values else "lockstep"
 
 
 def nodes(context: LaunchContext) -> list[Node]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import yaml
@@ -28,6 +31,18 @@ def config_argument(name: str, file: str) -> DeclareLaunchArgument:
         default_value=str(share_folder() / "config" / file),
         description=f"YAML file with the parameters of {file}",
     )
+
+
+def config_file(context: LaunchContext, name: str) -> str:
+    """The YAML file that the argument of that name gives.
+
+    Raises:
+        ConfigurationError: there is none; launch_ros would start the node without it.
+    """
+    file = LaunchConfiguration(name).perform(context)
+    if not Path(file).is_file():
+        raise ConfigurationError(f"{name}:={file} is no file; expected a YAML file of parameters")
+    return file
 
 
 def parameter_arguments(
@@ -63,6 +78,9 @@ def configured_node(
     Args:
         config: name of the argument that `config_argument` declared.
         keywords: handed to `launch_ros.actions.Node`.
+
+    Raises:
+        ConfigurationError: there is no such YAML file, or an argument does not fit its parameter.
     """
     given = {spec.name: LaunchConfiguration(spec.name).perform(context) for spec in specs}
     overrides = {spec.name: _typed(spec, given[spec.name]) for spec in specs if given[spec.name] != ""}
@@ -72,7 +90,7 @@ def configured_node(
         name=name,
         output="screen",
         emulate_tty=True,
-        parameters=[LaunchConfiguration(config).perform(context), {**overrides, **(fixed or {})}],
+        parameters=[config_file(context, config), _parameter_file(name, {**overrides, **(fixed or {})})],
         **keywords,
     )
 
@@ -89,6 +107,16 @@ def end_on_failure(event: ProcessExited, context: LaunchContext) -> Shutdown | N
     return Shutdown(reason=f"{event.process_name} failed") if event.returncode else None
 
 
+def _parameter_file(name: str, values: dict[str, Any]) -> str:
+    """A file with a node's parameters, in whatever namespace it is; JSON is YAML in which every text stands in quotes.
+
+    launch_ros would write 0801, 1e5 or y without them, and rcl then reads a number or a boolean.
+    """
+    with NamedTemporaryFile("w", encoding="utf-8", prefix="launch_params_", suffix=".yaml", delete=False) as file:
+        json.dump({f"/**/{name}": {"ros__parameters": values}}, file, ensure_ascii=False)
+    return file.name
+
+
 def _typed(spec: ParameterSpec, text: str) -> Any:
     """The argument's text as the parameter's type: a path that looks like a number stays a string.
 
@@ -100,6 +128,8 @@ def _typed(spec: ParameterSpec, text: str) -> Any:
         value = float(text) if isinstance(spec.default, float) else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError):
         value = text
+    if isinstance(value, list) and _shape(spec.default) == {float} and _shape(value) == {float, int}:
+        value = [float(number) for number in value]
     if _shape(value) != _shape(spec.default):
         raise ConfigurationError(f"{spec.name}:={text} does not fit; expected a value like {spec.default}")
     return value

@@ -31,6 +31,7 @@ from launch_ros.actions import Node  # noqa: E402
 from peer import PATIENCE, running_peer, wait_until  # noqa: E402
 
 from launch import LaunchContext, LaunchDescription  # noqa: E402
+from specvla_ros.errors import ConfigurationError  # noqa: E402
 from specvla_ros.nodes.bridge_parameters import PARAMETERS as BRIDGE  # noqa: E402
 from specvla_ros.nodes.parameters import ParameterSpec  # noqa: E402
 from specvla_ros.nodes.policy_parameters import PARAMETERS as POLICY  # noqa: E402
@@ -47,12 +48,16 @@ FILES: dict[str, tuple[tuple[ParameterSpec, ...], dict[str, str]]] = {
 }
 
 
-def description(file: str) -> LaunchDescription:
+def module(file: str) -> Any:
     spec = importlib.util.spec_from_file_location(file.split(".")[0], LAUNCH / file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.generate_launch_description()
+    return module
+
+
+def description(file: str) -> LaunchDescription:
+    return module(file).generate_launch_description()
 
 
 def nodes_of(file: str, **arguments: str) -> list[Node]:
@@ -81,6 +86,45 @@ def test_each_launch_file_starts_its_nodes_from_this_package(file: str) -> None:
     nodes = nodes_of(file)
     assert {node.node_package for node in nodes} == {"specvla_ros"}
     assert sorted(node.node_executable for node in nodes) == sorted(FILES[file][1])
+
+
+@pytest.mark.parametrize(
+    ("file", "argument"),
+    [
+        ("policy.launch.py", "policy_config"),
+        ("sim.launch.py", "policy_config"),
+        ("sim.launch.py", "libero_config"),
+        ("replay.launch.py", "replay_config"),
+    ],
+)
+def test_a_parameter_file_that_is_not_there_starts_no_node_with_other_parameters(file: str, argument: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{argument}:=/nowhere.yaml is no file"):
+        nodes_of(file, **{argument: "/nowhere.yaml"})
+
+
+@pytest.mark.parametrize("argument", ["dry_run:=0", "use_sim_time:=maybe", "threshold:=3.5", "workspace_low:=[]"])
+def test_an_argument_that_does_not_fit_its_parameter_is_refused(argument: str) -> None:
+    name, value = argument.split(":=")
+    with pytest.raises(ConfigurationError, match="does not fit; expected a value like"):
+        nodes_of("policy.launch.py", **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("/**: {ros__parameters: {mode: realtime}}", "realtime"),
+        ("specvla: {ros__parameters: {threshold: 3}}\nlibero_bridge: {ros__parameters: {mode: realtime}}", "realtime"),
+        ("specvla: {ros__parameters: {threshold: 3}}", "lockstep"),
+    ],
+)
+def test_the_clock_is_simulated_if_the_users_own_file_has_the_bridge_run_in_real_time(
+    tmp_path: Path, content: str, expected: str
+) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(content)
+    context = LaunchContext()
+    context.launch_configurations.update({"mode": "", "libero_config": str(file)})
+    assert module("sim.launch.py").mode(context) == expected
 
 
 @pytest.mark.parametrize(("file", "dry_run"), [("policy.launch.py", "true"), ("sim.launch.py", "false")])
@@ -154,7 +198,8 @@ def launching(file: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
             "policy:=fake",
             "threshold:=3",
             "thresholds:=[-1, 7, -1, -1, -1, -1, 0]",
-            "twist_frame:=12",
+            "twist_frame:=0801",
+            "workspace_low:=[-1, -0.5, 0.02]",
             "dry_run:=false",
             "image_topic:=camera/image_raw",
         )
@@ -170,7 +215,7 @@ def test_a_launched_policy_obeys_its_arguments_and_ends_with_ctrl_c(launched: su
         command = peer.command_for(peer.send(100))
         assert list(command.thresholds) == [3, 7, 3, 3, 3, 3, 0]
         wait_until(lambda: bool(peer.received["twist"]))
-        assert peer.received["twist"][0].header.frame_id == "12", "text that looks like a number stays text"
+        assert peer.received["twist"][0].header.frame_id == "0801", "text that looks like a number stays text"
         launched.send_signal(signal.SIGINT)
         output, _ = launched.communicate(timeout=PATIENCE)
     assert "process has finished cleanly" in output and "Traceback" not in output, output
