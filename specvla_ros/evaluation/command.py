@@ -12,7 +12,7 @@ from specvla_ros.evaluation.comparison import (
     ConditionRow,
     comparison_dict,
     comparison_table,
-    earlier_rows,
+    other_rows,
     write_comparison,
 )
 from specvla_ros.evaluation.options import EvaluationOptions
@@ -27,7 +27,7 @@ def run_command(
 ) -> dict[str, Any]:
     """Run all evaluations, show and write their tables, then time them if `speed_frames` is not 0.
 
-    What is written of a sweep has the rows of earlier sweeps in the same folder too.
+    What is written of a sweep has the rows of other sweeps in the same folder too, also of one that runs meanwhile.
 
     Returns:
         `tasks` and `total` of a single evaluation, `conditions` of several; `speed`, a list by suite, where it was
@@ -36,7 +36,8 @@ def run_command(
     figures: dict[str, Any] = {}
     rows: list[ConditionRow] = []
     is_sweep = len(sweep) > 1 or sweep[0].output != output
-    earlier = earlier_rows(output, sweep) if is_sweep else []
+    if is_sweep:
+        other_rows(output, sweep)  # what cannot be read is told before anything is played
     for options, summaries in run_sweep(sweep, console, rig):
         rows.append(ConditionRow(options, summaries[-1]))
         if not is_sweep:
@@ -44,7 +45,7 @@ def run_command(
             console.print(terminal_table(summaries))
         else:
             figures = comparison_dict(rows)
-            write_comparison([*earlier, *rows], output)
+            write_comparison([*other_rows(output, sweep), *rows], output)
     if is_sweep:
         console.print(comparison_table(rows))
     console.print(f"episodes, summary.json and summary.md: {output}", highlight=False, soft_wrap=True)

@@ -91,8 +91,8 @@ def comparison_dict(rows: Sequence[ConditionRow]) -> dict[str, Any]:
     return {"conditions": [row.to_dict() for row in rows]}
 
 
-def earlier_rows(folder: Path, sweep: Sequence[EvaluationOptions]) -> list[ConditionRow]:
-    """The evaluations that other sweeps left in the folder.
+def other_rows(folder: Path, sweep: Sequence[EvaluationOptions]) -> list[ConditionRow]:
+    """The evaluations of other sweeps in the folder, as far as they have come.
 
     Raises:
         ConfigurationError: one of them cannot be read.

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from stand_ins import SHORT, FakeRig
+from stand_ins import SHORT, FakeRig, result
 
 from specvla_ros.errors import ConfigurationError, SimulationError
 from specvla_ros.evaluation.command import run_command
+from specvla_ros.evaluation.episode_file import EpisodeFile
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.speed_run import run_speeds, speed_file
 from specvla_ros.evaluation.sweep import combinations
@@ -162,6 +163,28 @@ def test_a_later_sweep_in_the_same_folder_is_written_beside_the_earlier(tmp_path
     written = json.loads((tmp_path / "summary.json").read_text())["conditions"]
     assert [(row["folder"], row["episodes"]) for row in written] == [("hold_r0", 2), ("hold_r3", 2), ("hold_r9", 2)]
     assert len((tmp_path / "summary.md").read_text().splitlines()) == 5
+
+
+def test_a_sweep_that_another_one_in_the_folder_overtook_is_written_beside_it(tmp_path: Path) -> None:
+    """As where each of two GPUs has a draft to evaluate."""
+    first, other = (combinations(options(tmp_path), [draft], [0, 3], ["lockstep"]) for draft in ("hold", "linear"))
+
+    def finish(sweep: list[EvaluationOptions]) -> None:
+        for one in sweep:
+            with EpisodeFile(one.output, one.conditions()) as file:
+                file.append(result(1, 0))
+                file.append(result(1, 1))
+
+    class Screen(io.StringIO):
+        def write(self, text: str) -> int:
+            if "1 of 2" in text:
+                finish(other)
+            return super().write(text)
+
+    finish(first)
+    run_command(first, 0, tmp_path, Console(file=Screen(), width=160), FakeRig())
+    written = json.loads((tmp_path / "summary.json").read_text())["conditions"]
+    assert [row["folder"] for row in written] == ["linear_r0", "linear_r3", "hold_r0", "hold_r3"]
 
 
 @pytest.mark.parametrize(
