@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from specvla_ros.errors import CheckpointError, ConfigurationError
-from specvla_ros.policy import PLAIN
+from specvla_ros.policy import ACTION_LENGTH, PLAIN
+from specvla_ros.speculative.decode import MAX_TREE_NODES
 from specvla_ros.speculative.drafter import Drafter
 from specvla_ros.speculative.eagle import EagleDrafter, EagleHead, TreeConfig
 from specvla_ros.speculative.history import HoldDrafter, LinearDrafter
@@ -35,14 +37,13 @@ def build_drafter(
         sha256: of a learned draft's weights, see `weights_sha256`; not checked when empty.
 
     Raises:
-        ConfigurationError: there is no such draft, `none` is joined with another, one is named twice, or the checkpoint
-            brings no draft.
+        ConfigurationError: there is no such draft, `none` is joined with another, one is named twice, the checkpoint
+            brings no draft, or the trees are together too large.
         CheckpointError: a draft checkpoint cannot be loaded.
     """
-    drafts = [
-        _build_one(part, directory, target, capacity, tree, sha256)
-        for part, directory in locate_drafts(name, checkpoint).items()
-    ]
+    located = locate_drafts(name, checkpoint)
+    _require_room(name, list(located.values()), tree)
+    drafts = [_build_one(part, directory, target, capacity, tree, sha256) for part, directory in located.items()]
     return drafts[0] if len(drafts) == 1 else MergedDrafter(drafts)
 
 
@@ -59,6 +60,16 @@ def locate_drafts(name: str, checkpoint: Path | None) -> dict[str, Path | None]:
             "'hold+/path/to/draft'"
         )
     return {part: _locate(part, checkpoint) for part in parts}
+
+
+def _require_room(name: str, directories: Sequence[Path | None], tree: TreeConfig) -> None:
+    """Refuse at once what some actions only would find too large for the target's cache."""
+    under_root = sum(ACTION_LENGTH - 2 if directory is None else tree.nodes - 1 for directory in directories)
+    if under_root >= MAX_TREE_NODES:
+        raise ConfigurationError(
+            f"draft {name!r} with tree_nodes {tree.nodes}: a tree may have {under_root + 1} nodes; at most "
+            f"{MAX_TREE_NODES} fit the cache: lower tree_nodes, or join fewer drafts"
+        )
 
 
 def _split(name: str) -> list[str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,22 @@ def test_a_plus_in_a_directorys_name_joins_no_drafts(tmp_path: Path) -> None:
     assert locate_drafts(str(inner), None) == {str(inner): inner}
     joined = locate_drafts(f"hold + {inner}+{outer}+linear", None)
     assert list(joined.items()) == [("hold", None), (str(inner), inner), (str(outer), outer), ("linear", None)]
+
+
+def test_drafts_whose_trees_do_not_fit_the_cache_together_are_refused_before_an_action_needs_them(
+    tmp_path: Path,
+) -> None:
+    head, target = random_head(0), random_target(0)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_draft(tmp_path / name, head.config, head)
+    both, large = f"{tmp_path}/a+{tmp_path}/b", TreeConfig(nodes=200, depth=6, top_k=16)
+    with pytest.raises(ConfigurationError, match=r"tree_nodes 200: a tree may have 399 nodes; at most 256 fit"):
+        build_drafter(both, target, 300, large)
+    largest = build_drafter(both, target, 300, replace(large, nodes=128))
+    decoder = SpeculativeDecoder(target, largest, capacity=300)
+    longest = 300 - 256 - 7
+    assert len(decoder.decode(*random_inputs(0, longest), (0,) * 7)[0]) == 7
 
 
 def test_a_draft_that_says_so_is_run_as_the_released_code_does(tmp_path: Path) -> None:
