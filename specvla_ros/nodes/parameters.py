@@ -64,6 +64,8 @@ def check(spec: ParameterSpec, value: Any) -> None:
     Raises:
         ConfigurationError: it is not; the message says what may be.
     """
+    if value is None:  # an empty list in a YAML file
+        raise ConfigurationError(f"{spec.name} has no value; expected one like {spec.default!r}")
     if spec.choices and value not in spec.choices:
         raise ConfigurationError(f"parameter {spec.name} is {value!r}; expected one of {', '.join(spec.choices)}")
     if isinstance(spec.default, list) and len(value) != len(spec.default):

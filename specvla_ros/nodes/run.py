@@ -68,12 +68,14 @@ def run_node(
             context away by then; so the two signals only interrupt `work`, which is `spin` or looks at `StopSignal`.
     """
     arguments = list(args) if args is not None else None
+    handlers = SignalHandlerOptions.NO if speaks_last else None
+    try:
+        rclpy.init(args=arguments, signal_handler_options=handlers)
+    except RuntimeError as error:  # what rclpy raises for ROS arguments has nothing else in common
+        sys.exit(f"{name}: the ROS arguments, or a file that they name, cannot be read: {error}")
     if speaks_last:
-        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, StopSignal.handle)
-    else:
-        rclpy.init(args=arguments)
     node = None
     failed = stuck = False
     try:
@@ -96,7 +98,11 @@ def run_node(
         if node is not None:
             close = getattr(node, "close", None)
             if close:
-                stuck = close() is False
+                try:
+                    stuck = close() is False
+                except SpecVLAError as error:  # a file that it could not finish
+                    rclpy.logging.get_logger(name).fatal(str(error))
+                    failed = True
             node.destroy_node()
         rclpy.try_shutdown()
     if stuck:

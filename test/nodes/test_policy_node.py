@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -150,8 +151,20 @@ def test_a_signal_ends_the_node_cleanly(peer: Peer, number: signal.Signals) -> N
         assert "Traceback" not in output
 
 
-def test_a_parameter_out_of_range_at_the_start_ends_with_one_sentence() -> None:
-    with policy_process("FakePolicy()", "-p", "image_transport:=zip") as child:
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("image_transport: zip", "image_transport is 'zip'; expected one of raw, compressed"),
+        ("thresholds: []", "thresholds has no value; expected one like [-1, -1, -1, -1, -1, -1, 0]"),
+        ("workspace_low: [0, -0.4, 0.02]", "Sequence should be of same type."),
+    ],
+)
+def test_a_parameter_file_that_cannot_be_meant_ends_with_one_sentence(
+    tmp_path: Path, content: str, sentence: str
+) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(f"/**:\n  ros__parameters:\n    {content}\n")
+    with policy_process("FakePolicy()", "--params-file", str(file)) as child:
         output, _ = child.communicate(timeout=PATIENCE)
         assert child.returncode == 1
-        assert "image_transport is 'zip'; expected one of raw, compressed" in output and "Traceback" not in output
+        assert sentence in output and "Traceback" not in output
