@@ -25,7 +25,8 @@ class EpisodeFile:
             checkpoint's place: its fingerprint says whether it is the same.
 
     Raises:
-        ConfigurationError: other conditions, another evaluation is writing there, or a line is no episode's result.
+        ConfigurationError: other conditions, another evaluation is writing there, a line is no episode's result, or
+            the file system has no locks.
     """
 
     def __init__(self, folder: Path, conditions: Mapping[str, Any]) -> None:
@@ -60,9 +61,14 @@ class EpisodeFile:
     def _lock(self) -> None:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise ConfigurationError(
                 f"another evaluation is writing to {self.path}; wait for it or choose another output folder"
+            ) from error
+        except OSError as error:  # a cluster's network folders often have no locks
+            raise ConfigurationError(
+                f"{self.path} cannot be locked against a second evaluation ({error.strerror}); choose an output folder "
+                "on another file system, such as a local disk"
             ) from error
 
     def _read(self) -> list[EpisodeResult]:

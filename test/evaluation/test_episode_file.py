@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -66,4 +69,15 @@ def test_options_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
 
 def test_two_evaluations_do_not_write_to_one_folder(tmp_path: Path) -> None:
     with EpisodeFile(tmp_path, CONDITIONS), pytest.raises(ConfigurationError, match="another evaluation is writing"):
+        EpisodeFile(tmp_path, CONDITIONS)
+
+
+def test_a_file_system_without_locks_is_not_called_another_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(file: object, operation: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(ConfigurationError, match=r"cannot be locked .*\(Function not implemented\); choose an output"):
         EpisodeFile(tmp_path, CONDITIONS)
