@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -42,29 +44,42 @@ class BagWriter:
         storage: "sqlite3" or "mcap".
 
     Raises:
-        BagError: the folder exists.
+        BagError: the folder exists, or cannot be written; the methods, too, raise it when the disk is full.
     """
 
     def __init__(self, folder: Path, storage: str) -> None:
         if folder.exists():
             raise BagError(f"bag {folder} exists already; choose another folder or remove it")
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
         self._types = _typestore()
-        self._writer = Writer(folder, version=9, storage_plugin=STORAGES[storage])
-        self._writer.open()
         self._connections: dict[str, Connection] = {}
+        with self._telling():
+            self._writer = Writer(folder, version=9, storage_plugin=STORAGES[storage])
+            self._writer.open()
 
     def write(self, topic: str, nanoseconds: int, message: Any) -> None:
         """Append one message of one of `TOPICS` at its time."""
-        if topic not in self._connections:
-            self._connections[topic] = self._writer.add_connection(
-                topic, type_name(TOPICS[topic]), typestore=self._types
-            )
-        self._writer.write(self._connections[topic], nanoseconds, serialize_message(message))
+        with self._telling():
+            if topic not in self._connections:
+                self._connections[topic] = self._writer.add_connection(
+                    topic, type_name(TOPICS[topic]), typestore=self._types
+                )
+            self._writer.write(self._connections[topic], nanoseconds, serialize_message(message))
 
     def close(self) -> None:
         """Finish the files."""
-        self._writer.close()
+        with self._telling():
+            self._writer.close()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """What the storages raise where nothing can be written, as a sentence."""
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            raise BagError(
+                f"bag {self._folder} cannot be written ({error}); make room on its disk or choose another folder"
+            ) from error
 
 
 class BagReader:

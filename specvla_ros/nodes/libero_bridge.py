@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
 from specvla_ros.errors import SimulationError
+from specvla_ros.json_option import writable
 from specvla_ros.msg import DecodeStats, EndEffectorCommand, EpisodeStatus
 from specvla_ros.nodes import qos
 from specvla_ros.nodes.bridge_parameters import PARAMETERS
@@ -70,6 +71,7 @@ class LiberoBridge(Node):
         self._log = EpisodeLog()
         self._step = 0
         self._patience = self._values["command_timeout"]
+        self._files = ExitStack()
         self._video: VideoWriter | None = None
         self._bag: Any = None
         self._heard: deque[DecodeStats] = deque()
@@ -142,22 +144,28 @@ class LiberoBridge(Node):
 
     def _open_files(self) -> None:
         values = self._values
+        for name in ("video", "result"):
+            if values[name]:
+                writable(Path(values[name]))
         if values["video"]:
             self._video = VideoWriter(Path(values["video"]), CONTROL_RATE)
+            self._files.callback(self._video.close)
         if values["bag"]:
             from specvla_ros.nodes.bag import BagWriter
 
             self._bag = BagWriter(Path(values["bag"]), values["bag_storage"])
+            self._files.callback(self._bag.close)
 
     def close(self) -> None:
-        """Stop the executor and finish the files."""
+        """Stop the executor and finish the files.
+
+        Raises:
+            SpecVLAError: one of them cannot be written; the other is finished all the same.
+        """
         self._callbacks.shutdown()
         if self._spinning.is_alive():
             self._spinning.join()
-        if self._video:
-            self._video.close()
-        if self._bag:
-            self._bag.close()
+        self._files.close()
 
     # The two ways to advance: simulation thread.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,7 +28,7 @@ class VideoWriter:
         rate: frames per second of the video.
 
     Raises:
-        ConfigurationError: neither .mp4 nor .gif.
+        ConfigurationError: neither .mp4 nor .gif; the methods raise it when the file cannot be written.
     """
 
     def __init__(self, path: Path, rate: float) -> None:
@@ -45,11 +47,24 @@ class VideoWriter:
 
     def write(self, image: NDArray[np.uint8], caption: str) -> None:
         """Append one (H, W, 3) RGB frame as LIBERO renders it; it is turned upright."""
-        self._writer.append_data(captioned(np.ascontiguousarray(image[::-1]), caption))
+        with self._telling():
+            self._writer.append_data(captioned(np.ascontiguousarray(image[::-1]), caption))
 
     def close(self) -> None:
         """Finish the file."""
-        self._writer.close()
+        with self._telling():
+            self._writer.close()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """What imageio raises where nothing can be written, with ffmpeg's command in more lines, as a sentence."""
+        try:
+            yield
+        except OSError as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigurationError(
+                f"video {self.path} cannot be written ({reason}); make room on its disk or choose another file"
+            ) from error
 
     def __enter__(self) -> VideoWriter:
         return self

@@ -137,6 +137,41 @@ def test_ctrl_c_ends_a_waiting_bridge_cleanly() -> None:
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_disk_that_is_full_ends_a_recording_with_a_sentence(tmp_path: Path, storage: str) -> None:
+    full = "(__import__('resource').setrlimit(1, (50_000, 50_000)), FakeEnvironment(values))[1]"  # 1: RLIMIT_FSIZE
+    scene = FAKE_SCENE.replace("FakeEnvironment(values, success_step=SUCCESS)", full)
+    with policy_process():
+        code, output = run_bridge(scene, max_steps=20, bag=tmp_path / "bag", bag_storage=storage)
+    assert code == 1 and "Traceback" not in output, output
+    assert f"bag {tmp_path}/bag cannot be written" in output and "make room on its disk" in output
+
+
+def test_a_film_that_cannot_be_finished_takes_no_bag_along(tmp_path: Path) -> None:
+    broken = """
+from specvla_ros.sim.video import VideoWriter
+def close(self):
+    with self._telling():
+        raise OSError(28, "No space left on device")
+VideoWriter.close = close
+main("""
+    scene = FAKE_SCENE.replace("\nmain(", broken).replace("SUCCESS", "0")
+    files = {"video": tmp_path / "film.gif", "bag": tmp_path / "bag", "result": tmp_path / "result.json"}
+    with policy_process():
+        code, output = run_bridge(scene, max_steps=3, **files)
+    assert code == 1 and "Traceback" not in output, output
+    assert f"video {tmp_path}/film.gif cannot be written ([Errno 28] No space left on device)" in output
+    with BagReader(tmp_path / "bag") as bag:
+        assert len(list(bag.messages("/ee_command"))) == 3
+
+
+@pytest.mark.parametrize("values", [{"bag": "/proc/no/bag"}, {"video": "/proc/film.mp4"}, {"result": "/proc/no.json"}])
+def test_an_output_that_cannot_be_written_is_refused_before_the_episode(values: dict[str, str]) -> None:
+    code, output = run_bridge(FAKE_SCENE.replace("SUCCESS", "0"), **values)
+    assert code == 1 and "Traceback" not in output, output
+    assert f"{next(iter(values.values()))} cannot be written" in output and "waiting for a policy" not in output
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 def test_a_recorded_episode_drives_the_scene_to_the_same_state(tmp_path: Path, storage: str) -> None:
     bag = tmp_path / "bag"
     with policy_process():
