@@ -55,7 +55,18 @@ def declare(node: Node, specs: Iterable[ParameterSpec], read_only: bool = True) 
             descriptor.additional_constraints = f"one of: {', '.join(spec.choices)}"
         values[spec.name] = node.declare_parameter(spec.name, spec.default, descriptor).value
         check(spec, values[spec.name])
+    _name_unknown(node)
     return values
+
+
+def _name_unknown(node: Node) -> None:
+    """rclpy says nothing about a limit that is misspelt in a YAML file, and the node would go by the default."""
+    unknown = sorted(name for name in node._parameter_overrides if not node.has_parameter(name))
+    if unknown:
+        node.get_logger().warning(
+            f"{', '.join(unknown)}: given, but this node has no such parameter; check the spelling, unless "
+            "another node is meant"
+        )
 
 
 def check(spec: ParameterSpec, value: Any) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import rclpy
 import yaml
 
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.nodes.bridge_parameters import PARAMETERS as BRIDGE
-from specvla_ros.nodes.parameters import ParameterSpec
+from specvla_ros.nodes.parameters import ParameterSpec, declare
 from specvla_ros.nodes.policy_parameters import PARAMETERS as POLICY
 from specvla_ros.nodes.policy_parameters import combine_thresholds
 from specvla_ros.nodes.replay_node import PARAMETERS as REPLAY
@@ -55,6 +56,16 @@ def test_every_parameter_is_described_and_its_default_is_allowed(spec: Parameter
 def test_the_readme_names_every_parameter_of_the_policy() -> None:
     readme = (CONFIG.parent / "README.md").read_text()
     assert [spec.name for spec in POLICY if f"`{spec.name}`" not in readme] == []
+
+
+def test_a_parameter_that_the_node_does_not_have_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    context = rclpy.Context()
+    rclpy.init(args=["--ros-args", "-p", "speed_limit:=0.1", "-p", "threshold:=3"], context=context)
+    node = rclpy.create_node("specvla", context=context)
+    assert declare(node, POLICY)["threshold"] == 3
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+    assert "speed_limit: given, but this node has no such parameter" in capfd.readouterr().err
 
 
 def test_one_threshold_leaves_the_gripper_exact_and_single_dimensions_override_it() -> None:
