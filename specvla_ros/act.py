@@ -5,29 +5,35 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
 
 from specvla_ros.errors import ImageError
-from specvla_ros.policy import ACTION_DIMENSIONS, Action, Policy
+from specvla_ros.policy import ACTION_DIMENSIONS, Action
 
 
-def act_on_file(policy: Policy, path: Path, instruction: str) -> Action:
-    """Read an image file and decode one action.
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """A file as (H, W, 3) uint8 RGB, turned as its EXIF data say: what a viewer shows. Of an animation the first frame.
 
     Raises:
-        ImageError: the file does not exist or is no picture.
+        ImageError: the file does not exist, is no picture, or has more than 8 bits a channel.
     """
     try:
-        image = np.array(Image.open(path).convert("RGB"))
+        with Image.open(path) as file:
+            mode, picture = file.mode, ImageOps.exif_transpose(file).convert("RGB")
     except FileNotFoundError as error:
         raise ImageError(f"image {path} does not exist") from error
     except IsADirectoryError as error:
         raise ImageError(f"image {path} is a folder; expected a picture file such as PNG or JPEG") from error
-    except (UnidentifiedImageError, OSError) as error:
-        raise ImageError(f"image {path} cannot be read; expected a picture file such as PNG or JPEG") from error
-    return policy.act(image, instruction)
+    except Exception as error:  # what Pillow raises depends on the format, and on where the file is broken
+        raise ImageError(
+            f"image {path} cannot be read; expected a picture file such as PNG or JPEG ({error})"
+        ) from error
+    if mode.startswith(("I", "F")):
+        raise ImageError(f"image {path} has pixels of more than 8 bits (mode {mode}); expected a colour picture of 8")
+    return np.array(picture)
 
 
 def print_action(action: Action, console: Console) -> None:

@@ -114,12 +114,13 @@ def act(
     json_file: Json = None,
 ) -> None:
     """One image and one instruction to one action."""
-    from specvla_ros.act import act_on_file, print_action
+    from specvla_ros.act import print_action, read_picture
     from specvla_ros.evaluation.threshold import parse_threshold, require_draft
     from specvla_ros.runtime import load_policy
 
     bins = parse_threshold(threshold)
     require_draft([draft], [bins])
+    picture = read_picture(image)
     policy = load_policy(
         checkpoint or None,
         draft,
@@ -130,7 +131,7 @@ def act(
         preparation=image_preparation,
         graphs=False,
     )
-    action = act_on_file(policy, image, instruction)
+    action = policy.act(picture, instruction)
     if json_file is None or str(json_file) != "-":
         print_action(action, Console())
     write_json(
