@@ -65,6 +65,8 @@ class PolicyNode(LoadedNode[Arrival]):
 
     def __init__(self, load: LoadPolicy) -> None:
         super().__init__("specvla")
+        # Of two arms each has its node in a namespace of its own.
+        self._full_name = self.get_fully_qualified_name()
         self._values = declare(self, PARAMETERS, read_only=False)
         self._load = load
         self._second, self._seconds = Throttle(1.0), Throttle(PROGRESS)
@@ -88,7 +90,7 @@ class PolicyNode(LoadedNode[Arrival]):
             self._health.count,
         )
         statuses = self.create_publisher(DiagnosticStatus, "~/status", qos.LATCHED)
-        self._reporter = Reporter("specvla", self._health, self.get_logger(), statuses, self._stream.rest)
+        self._reporter = Reporter(self._full_name[1:], self._health, self.get_logger(), statuses, self._stream.rest)
         stats = self.create_lifecycle_publisher(DecodeStats, "decode_stats", qos.STATS)
         captions = self.create_lifecycle_publisher(Marker, "~/caption", qos.STATS)
         self._inference = Inference(self._now, self._stream, stats, captions, self._health, self._reporter)
@@ -232,9 +234,11 @@ class PolicyNode(LoadedNode[Arrival]):
     def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         """All of them, or none."""
         changed = {parameter.name: parameter.value for parameter in parameters if parameter.name in self._values}
-        late = sorted(AT_CONFIGURE & changed.keys())
+        # A dump that is loaded again names all of them.
+        late = sorted(name for name in AT_CONFIGURE & changed.keys() if changed[name] != self._values[name])
         if late and self.worker is not None:
-            reason = f"{', '.join(late)}: read-only while configured; first: ros2 lifecycle set /specvla cleanup"
+            command = f"ros2 lifecycle set {self._full_name} cleanup"
+            reason = f"{', '.join(late)}: read-only while configured; first: {command}"
             return SetParametersResult(successful=False, reason=reason)
         values = {**self._values, **changed}
         try:
@@ -316,7 +320,7 @@ class PolicyNode(LoadedNode[Arrival]):
         }
         if instruction.text:
             extra["instruction age [s]"] = f"{(self._now() - instruction.received) / 1e9:.1f}"
-        self._diagnostics.publish(self._health.message("specvla", self.get_clock().now().to_msg(), extra))
+        self._diagnostics.publish(self._health.message(self._full_name[1:], self.get_clock().now().to_msg(), extra))
 
     def _look_for_others(self) -> int:
         """How many else publish on ee_command, such as a node that was forgotten: the arm would follow all of them."""
@@ -335,7 +339,7 @@ class PolicyNode(LoadedNode[Arrival]):
         if self._stream.settings.dry_run:
             self.get_logger().warning(
                 "dry_run is on: commands are marked and delta_twist is not sent, so the arm does not move. When "
-                "you have seen that they make sense: ros2 param set /specvla dry_run false"
+                f"you have seen that they make sense: ros2 param set {self._full_name} dry_run false"
             )
 
 

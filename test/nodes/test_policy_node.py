@@ -15,6 +15,7 @@ from sensor_msgs.msg import Image
 from visualization_msgs.msg import Marker
 
 from specvla_ros.nodes.conversion import rgb_to_image
+from specvla_ros.nodes.policy_parameters import PARAMETERS
 
 
 @pytest.fixture
@@ -78,6 +79,13 @@ def test_a_bad_or_late_parameter_is_refused_with_the_reason(peer: Peer, values: 
     result = peer.set_parameters(**values)[0]
     assert not result.successful and reason in result.reason
     assert list(peer.command_for(peer.send(10)).thresholds) == [0] * 7
+
+
+@pytest.mark.usefixtures("policy")
+def test_all_parameters_as_they_are_may_be_set_again_while_the_arm_moves(peer: Peer) -> None:
+    peer.moving()
+    results = peer.set_parameters(**{spec.name: spec.default for spec in PARAMETERS})
+    assert [result.reason for result in results if not result.successful] == []
 
 
 @pytest.mark.usefixtures("policy")

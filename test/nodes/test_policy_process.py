@@ -35,6 +35,19 @@ def test_a_policy_fault_does_not_silence_the_warning_about_another_thing() -> No
         assert sentence in output
 
 
+def test_a_node_in_a_namespace_calls_itself_by_its_full_name() -> None:
+    def names() -> set[str]:
+        return {array.status[0].name for array in peer.received["diagnostics"]}
+
+    arguments = ("-r", "__ns:=/left", "-p", "dry_run:=true")
+    with running_peer() as peer, policy_process("FakePolicy()", *arguments) as child:
+        wait_until(lambda: peer.count_subscribers("left/image") == 1)
+        wait_until(lambda: names() == {"left/specvla"}, lambda: f"one name in {names()}")
+        child.send_signal(signal.SIGINT)
+        output, _ = child.communicate(timeout=PATIENCE)
+    assert "ros2 param set /left/specvla dry_run false" in output, "another arm's node may be /specvla"
+
+
 def test_ctrl_c_twice_ends_the_node_as_cleanly_as_once() -> None:
     with running_peer() as peer, policy_process("FakePolicy(delay=0.5)") as child:
         peer.begin()
