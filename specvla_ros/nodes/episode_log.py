@@ -52,7 +52,7 @@ class EpisodeLog:
         matched = [stamp for stamp in stamps if stamp in self._stats]
         ros = [self._latency_ms[stamp] - self._stats[stamp].decode_ms for stamp in matched]
         decode = [self._stats[stamp].decode_ms for stamp in matched]
-        lengths = [stats.accept_length for stats in self._stats.values()]
+        lengths = [stats.accept_length for stats in list(self._stats.values())]  # more may arrive meanwhile
         return {
             "success": success,
             "steps": steps,
