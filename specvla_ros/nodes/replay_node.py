@@ -38,11 +38,18 @@ class ReplayNode(Node):
             raise BagError("parameter bag is empty; give the rosbag2 folder of a recorded episode")
         with BagReader(Path(folder)) as bag:
             self._commands = [command for _, command in bag.messages("/ee_command")]
-            self._recorded = next((status for _, status in bag.messages("/episode_status")), None)
-        if not self._commands or self._recorded is None:
+            statuses = [status for _, status in bag.messages("/episode_status")]
+        if not self._commands or not statuses:
             raise BagError(
                 f"bag {folder} holds {len(self._commands)} commands and no complete episode; record one again"
             )
+        steps = max(status.step for status in statuses)
+        if len(self._commands) > steps + 1:  # what ros2 bag record hears: repetitions, and what came too late
+            raise BagError(
+                f"bag {folder} holds {len(self._commands)} commands for {steps} steps, so not each moved the arm; record "
+                "the episode by the bridge's parameter bag"
+            )
+        self._recorded = statuses[0]
         self._played = 0
         self._image: Image | CompressedImage | None = None
         self._status: EpisodeStatus | None = None

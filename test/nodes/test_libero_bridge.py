@@ -19,7 +19,8 @@ from specvla_ros.errors import BagError
 from specvla_ros.evaluation import rollout as evaluation
 from specvla_ros.evaluation.latency import Latency
 from specvla_ros.fake_policy import FakePolicy
-from specvla_ros.nodes.bag import BagReader
+from specvla_ros.msg import EndEffectorCommand, EpisodeStatus
+from specvla_ros.nodes.bag import BagReader, BagWriter
 
 FAKE_SCENE = f"""
 import sys
@@ -209,6 +210,18 @@ def test_a_bag_of_another_episode_is_refused(tmp_path: Path) -> None:
         output, _ = replay.communicate(timeout=PATIENCE)
     assert code == 1 and replay.returncode == 1
     assert "the bag was recorded with episode 0 but the bridge runs 1" in output
+
+
+def test_a_bag_with_the_repetitions_of_commands_is_not_replayed(tmp_path: Path) -> None:
+    writer = BagWriter(tmp_path / "bag", "mcap")
+    for number in range(9):
+        if number % 3 == 0:
+            writer.write("/episode_status", number, EpisodeStatus(step=number // 3))
+        writer.write("/ee_command", number, EndEffectorCommand(held=number % 3 > 0))
+    writer.close()
+    with process(REPLAY, *parameters(bag=tmp_path / "bag")) as replay:
+        output, _ = replay.communicate(timeout=PATIENCE)
+    assert replay.returncode == 1 and "holds 9 commands for 2 steps" in output and "Traceback" not in output
 
 
 def test_a_folder_that_is_no_bag_is_refused(tmp_path: Path) -> None:
