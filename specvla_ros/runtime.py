@@ -208,13 +208,15 @@ def load_policy(
     if sha256:
         require_sha256(directory, sha256)
     key, norm_stats = select_norm_stats(read_norm_stats(directory), unnorm_key, directory)
+    preparation = select_preparation(preparation, key)
+    tokenizer = PromptTokenizer(directory) if (directory / "tokenizer.json").is_file() else None
     graphs = graphs and torch_device.type == "cuda"
     with current(torch_device):
         target = load_target(directory, select_dtype(dtype, torch_device), torch_device, weights)
+        if tokenizer:
+            tokenizer.require_rows(target.config.llama.vocab_size)
         drafter = build_drafter(draft, target, CAPACITY, tree or TreeConfig(), directory, draft_sha256)
         decoder = new_decoder(target, drafter, graphs=graphs, advance=advance)
-    preparation = select_preparation(preparation, key)
-    tokenizer = PromptTokenizer(directory) if (directory / "tokenizer.json").is_file() else None
     return OpenVLAPolicy(directory, decoder, tokenizer, norm_stats, preparation, thresholds, graphs=graphs)
 
 

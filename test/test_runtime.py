@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
+import draft_data
 import numpy as np
 import pytest
 import reference
 import torch
 from reference import CASES, needs_reference
+from tokenizers import Tokenizer
 
 from specvla_ros import load_policy
-from specvla_ros.errors import ConfigurationError, ImageError
+from specvla_ros.errors import CheckpointError, ConfigurationError, ImageError
 from specvla_ros.policy import expand_thresholds
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
@@ -103,6 +106,30 @@ def test_the_threshold_is_obeyed_from_the_next_action_on() -> None:
 def test_a_setting_that_does_not_exist_is_refused_at_loading(arguments: dict, part: str) -> None:
     with pytest.raises(ConfigurationError, match=part):
         load_policy(**arguments)
+
+
+def test_what_needs_no_weights_is_refused_before_they_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("the weights are read")
+
+    draft_data.write_target(tmp_path / "target")
+    monkeypatch.setattr("specvla_ros.runtime.load_target", read)
+    with pytest.raises(ConfigurationError, match="preparation 'bridge' is not one"):
+        load_policy(tmp_path / "target", preparation="bridge")
+    (tmp_path / "target" / "tokenizer.json").write_text("{")
+    with pytest.raises(CheckpointError, match="is not a tokenizer"):
+        load_policy(tmp_path / "target")
+
+
+def test_another_models_tokenizer_is_refused(tmp_path: Path) -> None:
+    """Its ids would be rows that the embedding does not have."""
+    draft_data.write_target(tmp_path / "target")
+    path = tmp_path / "target" / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.add_tokens([f"word {number}" for number in range(32064)])
+    tokenizer.save(str(path))
+    with pytest.raises(CheckpointError, match=r"tokenizer.json has ids up to \d+, and .* vocabulary ends at 32063"):
+        load_policy(tmp_path / "target", device="cpu")
 
 
 def test_an_image_that_is_none_is_refused() -> None:

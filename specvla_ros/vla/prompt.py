@@ -28,7 +28,7 @@ class PromptTokenizer:
     """
 
     def __init__(self, directory: Path) -> None:
-        path = directory / TOKENIZER_FILE
+        self._path = path = directory / TOKENIZER_FILE
         if not path.is_file():
             raise CheckpointError(
                 f"{path} is missing; copy tokenizer.json of the base model (openvla/openvla-7b) there"
@@ -41,6 +41,18 @@ class PromptTokenizer:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.encode = lru_cache(maxsize=64)(self._encode)
+
+    def require_rows(self, rows: int) -> None:
+        """Refuse ids that an embedding of so many rows does not have.
+
+        Raises:
+            CheckpointError: the tokenizer is another model's.
+        """
+        if (highest := max(self._tokenizer.get_vocab().values(), default=0)) >= rows:
+            raise CheckpointError(
+                f"{self._path} has ids up to {highest}, and the checkpoint's vocabulary ends at {rows - 1}; copy the "
+                "tokenizer.json that belongs to it"
+            )
 
     def _encode(self, instruction: str) -> tuple[int, ...]:
         """Ids of the prompt, BOS first and the empty token last.
