@@ -46,8 +46,8 @@ class ReplayNode(Node):
         steps = max(status.step for status in statuses)
         if len(self._commands) > steps + 1:  # what ros2 bag record hears: repetitions, and what came too late
             raise BagError(
-                f"bag {folder} holds {len(self._commands)} commands for {steps} steps, so not each moved the arm; record "
-                "the episode by the bridge's parameter bag"
+                f"bag {folder} holds {len(self._commands)} commands for {steps} steps, so some made none; record the "
+                "episode by the bridge's parameter bag"
             )
         self._recorded = statuses[0]
         self._played = 0
