@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.evaluation.details import Details
+from specvla_ros.evaluation.draft_names import draft_names
 from specvla_ros.evaluation.episode_file import EPISODES, OPTIONS, read_results
 from specvla_ros.evaluation.history import Session, read_sessions
 from specvla_ros.evaluation.latency import LOCKSTEP, parse_latency
@@ -36,11 +37,16 @@ PLAIN_LABEL = "plain greedy"
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One evaluation: its conditions and its finished episodes, at least one."""
+    """One evaluation: its conditions and its finished episodes, at least one.
+
+    Attributes:
+        draft: its name among the evaluations that were read with it, see `draft_names`.
+    """
 
     folder: Path
     conditions: Mapping[str, Any]
     episodes: tuple[EpisodeResult, ...]
+    draft: str = ""
 
     @cached_property
     def total(self) -> Summary:
@@ -84,11 +90,6 @@ class Run:
     def suite(self) -> str:
         """Of LIBERO."""
         return str(self.conditions["suite"])
-
-    @property
-    def draft(self) -> str:
-        """As it was named; of a path the last part."""
-        return short_draft(str(self.conditions["draft"]))
 
     @property
     def thresholds(self) -> Thresholds:
@@ -160,12 +161,9 @@ def find_runs(folder: Path) -> list[Run]:
         ConfigurationError: what is there cannot be read.
     """
     folders = [path.parent for path in (folder / OPTIONS, *sorted(folder.glob(f"*/{OPTIONS}"))) if path.is_file()]
-    return sorted((run for run in map(_read, folders) if run.episodes), key=_order)
-
-
-def short_draft(draft: str) -> str:
-    """Of paths the last part, so that it fits a table."""
-    return "+".join(Path(part.strip()).name for part in draft.split("+"))
+    runs = [run for run in map(_read, folders) if run.episodes]
+    names = draft_names([run.conditions for run in runs])
+    return sorted((replace(run, draft=name) for run, name in zip(runs, names, strict=True)), key=_order)
 
 
 def _order(run: Run) -> tuple[Any, ...]:

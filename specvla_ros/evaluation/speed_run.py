@@ -11,11 +11,11 @@ from typing import Any
 
 from rich.table import Table
 
+from specvla_ros.evaluation.draft_names import short_draft
 from specvla_ros.evaluation.evaluate import chosen_tasks
 from specvla_ros.evaluation.json_file import replace_json
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import Rig
-from specvla_ros.evaluation.runs import short_draft
 from specvla_ros.evaluation.speedup import Clip, measure_clips, record_frames
 from specvla_ros.evaluation.sweep import plain_name
 from specvla_ros.evaluation.threshold import threshold_text

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from specvla_ros.errors import ConfigurationError
-from specvla_ros.evaluation.runs import CONDITIONS, Run, short_draft
+from specvla_ros.evaluation.draft_names import draft_names
+from specvla_ros.evaluation.runs import CONDITIONS, Run
 from specvla_ros.evaluation.speed_run import SPEED_FILES
 from specvla_ros.evaluation.threshold import threshold_text
 from specvla_ros.policy import PLAIN
@@ -93,18 +94,18 @@ def belongs(speed: Mapping[str, Any], runs: Sequence[Run]) -> bool:
 
 def timed_drafts(speed: dict[str, Any]) -> str:
     """Which were timed, plain greedy decoding only where it was the only one."""
-    drafts = dict.fromkeys(short_draft(row["draft"]) for row in speed["rows"] if row["draft"] != PLAIN)
+    drafts = dict.fromkeys(draft_names([row for row in speed["rows"] if row["draft"] != PLAIN]))
     return ", ".join(drafts or [PLAIN])
 
 
 def speed_table(name: str, speed: dict[str, Any]) -> Table:
     """A row for each draft and threshold."""
     rows = []
-    for row in speed["rows"]:
+    for row, draft in zip(speed["rows"], draft_names(speed["rows"]), strict=True):
         low, high = row["interval"]
         times = [f"{row[key]:.1f}" for key in ("mean_ms", "median_ms", "p95_ms")]
         ratio = [f"{row['speed_up']:.2f}x", f"{low:.2f} - {high:.2f}"]
-        rows.append([short_draft(row["draft"]), threshold_text(row["threshold"]), *times, *ratio])
+        rows.append([draft, threshold_text(row["threshold"]), *times, *ratio])
     headings = (*CONDITIONS, "ms mean", "ms median", "ms p95", "speed-up", "95 % interval")
     return Table(name, headings, rows, text_columns=2)
 

@@ -53,7 +53,7 @@ def locate_drafts(name: str, checkpoint: Path | None) -> dict[str, Path | None]:
     Raises:
         ConfigurationError, CheckpointError: see `build_drafter`; what lies in the directories is not looked at.
     """
-    parts = _split(name)
+    parts = split_names(name)
     if len(parts) > 1 and (PLAIN in parts or "" in parts or len(set(parts)) < len(parts)):
         raise ConfigurationError(
             f"draft {name!r}: only different drafts can be joined by '+', for example 'hold+linear' or "
@@ -72,7 +72,7 @@ def _require_room(name: str, directories: Sequence[Path | None], tree: TreeConfi
         )
 
 
-def _split(name: str) -> list[str]:
+def split_names(name: str) -> list[str]:
     """The names between the +, but for those in a directory's own: OpenVLA's script names fine-tunes with them."""
     pieces, parts = name.split("+"), []
     while pieces:

@@ -155,7 +155,6 @@ def test_two_measurements_in_one_folder_are_two_tables_and_an_older_file_is_read
         (False, {"suite": None}),
         (False, {"frames": None}),
         (True, {"draft": None}),
-        (True, {"draft": 3}),
         (True, {"threshold": None}),
         (True, {"mean_ms": "fast"}),
         (True, {"interval": [1.0]}),

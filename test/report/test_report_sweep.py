@@ -28,3 +28,18 @@ def test_a_draft_that_a_threshold_does_not_help_is_named(tmp_path: Path) -> None
         "Relaxing the threshold hardly lengthens what linear has accepted: 2.33 tokens per forward at 0, and at most "
         "2.33 at a higher one."
     ]
+
+
+def test_two_drafts_in_folders_of_one_name_have_a_curve_each(tmp_path: Path) -> None:
+    for recipe in ("long", "short"):
+        draft = tmp_path / recipe / "draft"
+        draft.mkdir(parents=True)
+        (draft / "model.safetensors").write_text(recipe)
+        for threshold in (0, 9):
+            folder = tmp_path / "runs" / f"{recipe}{threshold}"
+            write_run(folder, [episode()], draft=str(draft), threshold=threshold)
+    groups = sweep_groups(read_runs(tmp_path / "runs"))
+    assert {draft: [run.threshold for run in runs] for draft, runs in groups.items()} == {
+        "long/draft": [0, 9],
+        "short/draft": [0, 9],
+    }
