@@ -18,6 +18,7 @@ from specvla_ros.evaluation.threshold import threshold_text
 from specvla_ros.policy import PLAIN
 from specvla_ros.report.films import VIDEOS, film_path
 from specvla_ros.shipped import NAME, hub_name
+from specvla_ros.sim.holding import HOLD_TIME
 
 SWEPT: dict[str, Any] = {"draft": PLAIN, "threshold": 0, "latency": LOCKSTEP, "suite": "libero_spatial", "seed": 0}
 """What one command takes several of, in the order of `combinations`, and what stands for all of them."""
@@ -123,6 +124,7 @@ def _words(options: EvaluationOptions, runs: Sequence[Run]) -> list[str]:
     words += [word for one in swept["threshold"] for word in ("--threshold", threshold_text(one))]
     if swept["latency"] != [LOCKSTEP]:
         words += [word for latency in swept["latency"] for word in ("--latency", latency)]
+    if swept["latency"] != [LOCKSTEP] or options.hold_time != HOLD_TIME:
         words += ["--hold-time", f"{options.hold_time:g}"]
     if swept["seed"] != [0]:
         words += [word for seed in swept["seed"] for word in ("--seed", str(seed))]

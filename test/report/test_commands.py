@@ -76,6 +76,14 @@ def test_a_checkpoint_of_the_hub_is_called_by_its_name_there(tmp_path: Path) -> 
     assert run.checkpoint == "me/my-openvla@0123456" and f"--checkpoint me/my-openvla@{revision}" in line
 
 
+def test_a_hold_time_that_was_given_is_given_again_in_lockstep_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It decides nothing there, and belongs to the conditions under which the evaluation goes on."""
+    write_run(tmp_path, [episode()], draft="hold", hold_time=1.0)
+    check(tmp_path, commands(tmp_path, read_runs(tmp_path), {}), monkeypatch)
+
+
 def test_the_same_conditions_twice_are_a_command_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("here", "there"):
         write_run(tmp_path / name, [episode()], draft="hold")
