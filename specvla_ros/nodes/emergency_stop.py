@@ -23,6 +23,7 @@ class EmergencyStop:
         self._stream = stream
         self._reporter = reporter
         self._heard = False
+        self._present = 0
         # Each hears publishers that another does not: what was latched, what is sent again when it is lost, and what
         # is promised nothing. A message that comes twice stops twice.
         silent = SubscriptionEventCallbacks(use_default_callbacks=False)
@@ -34,9 +35,16 @@ class EmergencyStop:
 
     def look(self, required: bool) -> None:
         """Whether somebody who has spoken is still there; asked again and again."""
-        self._heard = self._heard and self._node.count_publishers(self._topic) > 0
+        before, self._present = self._present, self._node.count_publishers(self._topic)
+        self._heard = self._heard and self._present > 0
         guarded = self._heard or not required
-        if guarded == self._stream.gate.guarded:
+        gate = self._stream.gate
+        if required and 0 < self._present < before and gate.active and gate.enabled:
+            # Of several buttons one does not do for another: whoever holds it believes that it works.
+            reason = self._stream.change_gate(lambda gate: gate.with_enabled(False))
+            lost = f"an emergency stop is lost: {self._present} of {before} still publish on estop; {reason}"
+            self._reporter.trouble("emergency stop lost", lost)
+        if guarded == gate.guarded:
             return
         reason = self._stream.change_gate(lambda gate: gate.with_guard(guarded))
         if guarded:

@@ -123,7 +123,7 @@ PARAMETERS = (
     ParameterSpec(
         "estop_required",
         False,
-        "nothing moves until a message has come on estop, and once its publisher is lost, until ~/enable is called",
+        "nothing moves until a message has come on estop, and once a publisher of it is lost, until ~/enable is called",
         live=True,
     ),
     ParameterSpec(

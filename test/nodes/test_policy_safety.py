@@ -141,6 +141,23 @@ def test_where_an_emergency_stop_is_required_nothing_moves_before_it_has_spoken_
         peer.moving()
 
 
+def test_where_an_emergency_stop_is_required_one_of_two_that_is_lost_stops_the_arm_until_it_is_enabled(
+    peer: Peer,
+) -> None:
+    with policy_process("FakePolicy()", *LONG_HOLD, "-p", "estop_required:=true"):
+        peer.begin()
+        button = peer.create_publisher(Bool, "estop", qos.LATCHED)
+        wait_until(lambda: button.get_subscription_count() == 3)
+        peer.estops.publish(Bool(data=False))
+        peer.moving()
+        peer.destroy_publisher(button)
+        peer.wait_for_rest()
+        assert "1 of 2 still publish on estop" in peer.status("an emergency stop is lost")
+        assert peer.is_told_nothing(peer.send)
+        assert peer.enable(True).success
+        peer.moving()
+
+
 def test_a_process_that_is_not_enabled_at_its_start_waits_whatever_instruction_is_latched(peer: Peer) -> None:
     peer.instruct()
     with policy_process("FakePolicy()", *LONG_HOLD, "-p", "enabled_at_start:=false"):
