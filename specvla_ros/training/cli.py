@@ -44,7 +44,8 @@ def demos(
     json_file: Json = None,
 ) -> None:
     """Record scripted experts in LIBERO's own HDF5 layout. Stop it when you like: it goes on where it stood."""
-    from specvla_ros.training.collect import CollectOptions, collect, outcome_table
+    from specvla_ros.training.collect import collect, outcome_table
+    from specvla_ros.training.collect_options import CollectOptions
 
     options = CollectOptions(
         output=output,

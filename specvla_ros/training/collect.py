@@ -8,7 +8,6 @@ import queue
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from specvla_ros.sim.libero import (
     require_tasks,
     to_libero_action,
 )
+from specvla_ros.training.collect_options import CollectOptions, claim_output
 from specvla_ros.training.demonstrations import (
     Demonstration,
     append_demonstration,
@@ -37,40 +37,13 @@ from specvla_ros.training.demonstrations import (
     record_failure,
 )
 from specvla_ros.training.disturbance import Disturbance, Interference, Obedience, PolicyDriver
+from specvla_ros.training.held_signals import held_signals
 
 FIRST_SEED, FIRST_CORRECTED_SEED = 1_000_000, 2_000_000
 """Evaluation seeds its scenes with small numbers; demonstrations never use one below these. A policy that is corrected
 (DAgger) meets other starts than it was trained on."""
 MOST_TRIES = 3
 """An expert that needs more tries for each success than this has failed at its task."""
-
-
-@dataclass(frozen=True, slots=True)
-class CollectOptions:
-    """What to record.
-
-    Attributes:
-        tasks: which tasks of the suite; None is every one that an expert can try.
-        demonstrations: for each task.
-        image_size: height and width in pixels.
-        fast_rendering: fewer triangles and no reflections; a policy must then be evaluated with it too.
-        disturbed: whether noise is injected for the expert to correct (DART).
-        checkpoint: a target that drives part of the way, so that the expert corrects its mistakes (DAgger); none if
-            empty. It takes the place of the noise.
-        skip: starts to leave out, so that a second round of corrections meets others than the first.
-        workers: parallel simulator processes, each with about 1.1 GB of memory.
-    """
-
-    output: Path
-    suite: str = "libero_spatial"
-    tasks: tuple[int, ...] | None = None
-    demonstrations: int = 50
-    image_size: int = 256
-    fast_rendering: bool = True
-    disturbed: bool = True
-    checkpoint: str = ""
-    skip: int = 0
-    workers: int = 1
 
 
 @dataclass(slots=True)
@@ -94,14 +67,14 @@ def collect(options: CollectOptions, console: Console) -> list[TaskOutcome]:
 
     Raises:
         SimulationError: a worker died, or could not write what it recorded.
-        ConfigurationError: no such suite or task.
+        ConfigurationError: no such suite or task, or the output holds recordings of another kind.
         OSError: the output cannot be made.
     """
     tasks = list_tasks(options.suite)
     require_tasks(options.tasks or (), options.suite, tasks)
     chosen = [task for task in tasks if options.tasks is None or task.index in options.tasks]
     outcomes = {task.index: _outcome_so_far(options, task) for task in chosen}
-    options.output.mkdir(parents=True, exist_ok=True)  # else the first episode would be played for nothing
+    claim_output(options)  # else the first episode would be played for nothing
     context = multiprocessing.get_context("spawn")
     jobs: Queue[Task] = context.Queue()
     news: Queue[Any] = context.Queue()
@@ -286,13 +259,13 @@ def _collect_task(
         seed = max([first - 1, *record.seeds, *record.failed_seeds]) + 1
         while done < options.demonstrations and tries < MOST_TRIES * options.demonstrations:
             demonstration = record_episode(environment, seed, limit, interfere(task, seed))
-            if demonstration is None:
-                record_failure(path, task, seed)
-                yield "tried", None
-            else:
-                append_demonstration(path, task, demonstration)
-                done += 1
-                yield "tried", len(demonstration)
+            with held_signals():  # a process that ends while it writes may leave a file that nobody can open
+                if demonstration is None:
+                    record_failure(path, task, seed)
+                else:
+                    append_demonstration(path, task, demonstration)
+            done += demonstration is not None
+            yield "tried", None if demonstration is None else len(demonstration)
             seed, tries = seed + 1, tries + 1
     finally:
         environment.close()

@@ -5,14 +5,10 @@ from __future__ import annotations
 import copy
 import math
 import os
-import signal
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -25,6 +21,7 @@ from specvla_ros.training.augmentation import augment
 from specvla_ros.training.batched import PromptTable
 from specvla_ros.training.batches import Batch, BatchSource
 from specvla_ros.training.frames import FrameStore, load_frames
+from specvla_ros.training.held_signals import held_signals
 from specvla_ros.training.learner import VALIDATION_COLUMNS, Learner, Losses, blur, move_average
 from specvla_ros.training.optimiser import Optimiser
 from specvla_ros.training.small_target import write_target
@@ -76,8 +73,6 @@ def train_target(options: TargetOptions) -> Path:
         run.start_from(options.start)
     with held_signals() as received, progress_bar() as bar:
         run.train(bar, received)
-    if received:
-        signal.raise_signal(received[0])
     return options.output / CHECKPOINT
 
 
@@ -260,25 +255,6 @@ def progress_bar() -> Progress:
         TextColumn("loss {task.fields[loss]:.3f}  {task.fields[rate]:.1f} samples/s"),
         TimeRemainingColumn(),
     )
-
-
-@contextmanager
-def held_signals() -> Iterator[list[int]]:
-    """The SIGINT and SIGTERM that came meanwhile; they do nothing else. Outside the main thread none is caught."""
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    usual = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
 
 
 def _shapes(target: OpenVLA) -> dict[str, int]:

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import queue
+import signal
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,12 +25,12 @@ from specvla_ros.training import collect as module
 from specvla_ros.training.collect import (
     FIRST_SEED,
     MOST_TRIES,
-    CollectOptions,
     TaskOutcome,
     collect,
     outcome_table,
     record_episode,
 )
+from specvla_ros.training.collect_options import CollectOptions, claim_output
 from specvla_ros.training.demonstrations import (
     LANDMARKS,
     Demonstration,
@@ -192,6 +193,41 @@ def test_another_round_meets_other_starts(tried: list[int], tmp_path: Path) -> N
     task = find_task("libero_spatial", 0)
     list(module._collect_task(CollectOptions(tmp_path, demonstrations=1, skip=100), task, obey))
     assert tried == [FIRST_SEED + 100, FIRST_SEED + 101]
+
+
+def test_an_episode_is_written_to_its_end_before_a_signal_ends_the_process(
+    tried: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    task = find_task("libero_spatial", 0)
+    path, found = demonstration_file(tmp_path, task), list[int]()
+    usual = signal.signal(signal.SIGTERM, lambda *_: found.append(read_record(path).episodes))
+    request.addfinalizer(lambda: signal.signal(signal.SIGTERM, usual))
+
+    def interrupted(*given: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        append_demonstration(*given)
+
+    monkeypatch.setattr(module, "append_demonstration", interrupted)
+    list(module._collect_task(CollectOptions(tmp_path, demonstrations=1), task, obey))
+    assert found == [1]
+
+
+def test_recordings_of_another_kind_are_not_mixed_into_a_folder(tmp_path: Path) -> None:
+    task = find_task("libero_spatial", 0)
+    wanted = CollectOptions(tmp_path, tasks=(0,), demonstrations=1)
+    claim_output(replace(wanted, image_size=128))  # came to no episode
+    claim_output(wanted)
+    record(tmp_path, task.scene_file.stem)
+    before = demonstration_file(tmp_path, task).read_bytes()
+    assert len(collect(replace(wanted, skip=7, workers=2), Console(file=io.StringIO()))) == 1
+    for change, what in (
+        ({"image_size": 128}, "image_size 256, not 128"),
+        ({"fast_rendering": False}, "fast_rendering True, not False"),
+        ({"checkpoint": "target"}, "disturbed True, not False, corrected False, not True"),
+    ):
+        with pytest.raises(ConfigurationError, match=f"was recorded with {what}; give the same"):
+            collect(replace(wanted, demonstrations=9, **change), Console(file=io.StringIO()))
+    assert demonstration_file(tmp_path, task).read_bytes() == before
 
 
 def test_an_expert_that_always_fails_is_given_up(
