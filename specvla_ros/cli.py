@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, NoReturn, Optional
+from typing import Annotated, Any, NoReturn, Optional
 
 import typer
 from rich.console import Console
@@ -17,7 +17,6 @@ from rich.markup import escape
 from specvla_ros.errors import SpecVLAError
 from specvla_ros.json_option import Json, writable, write_json
 from specvla_ros.model_options import Device, ImagePreparation, UnnormKey
-from specvla_ros.policy import MAX_THRESHOLD
 from specvla_ros.sim.holding import HOLD_TIME
 from specvla_ros.training.cli import app as train_app
 
@@ -40,7 +39,11 @@ Draft = Annotated[
     typer.Option(help="none, hold, linear, eagle (the checkpoint's own), a directory or hub name, or several: A+B."),
 ]
 Threshold = Annotated[
-    int, typer.Option(min=0, max=MAX_THRESHOLD, help="Acceptance distance in bins; 0 is greedy decoding.")
+    str,
+    typer.Option(
+        help="Acceptance distance in bins: one number, or seven with commas between them, by dimension; 0 is greedy "
+        "decoding."
+    ),
 ]
 Suite = Annotated[str, typer.Option(help="LIBERO suite.")]
 TaskIndex = Annotated[int, typer.Option(min=0, help="Index of the task in its suite.")]
@@ -83,7 +86,9 @@ def demo(
     max_steps: MaxSteps = 120,
     checkpoint: Checkpoint = "",
     draft: Draft = "hold",
-    threshold: Threshold = 0,
+    threshold: Threshold = "0",
+    unnorm_key: UnnormKey = "",
+    image_preparation: ImagePreparation = "auto",
     fast_rendering: FastRendering = None,
     output: Annotated[Path, typer.Option(help="Folder for video, figures and logs.")] = Path("runs/demo"),
     json_file: Json = None,
@@ -91,7 +96,7 @@ def demo(
     """Watch the policy node and LIBERO talk over ROS 2 topics, two processes in closed loop."""
     from specvla_ros.demo import DemoOptions, run_demo
 
-    policy = {"checkpoint": checkpoint, "draft": draft, "threshold": threshold}
+    policy = _node_policy(checkpoint, draft, threshold, unnorm_key) | {"image_preparation": image_preparation}
     scene = {"suite": suite, "task": task, "episode": episode, "max_steps": max_steps}
     bridge = {**scene, "fast_rendering": _renders_fast(fast_rendering, checkpoint)}
     options = DemoOptions(policy, bridge, output)
@@ -106,7 +111,7 @@ def act(
     instruction: Annotated[str, typer.Option(help="What the robot should do.")],
     checkpoint: Checkpoint = "",
     draft: Draft = "none",
-    threshold: Annotated[str, typer.Option(help="Bins: one number, or seven with commas between them.")] = "0",
+    threshold: Threshold = "0",
     unnorm_key: UnnormKey = "",
     image_preparation: ImagePreparation = "auto",
     device: Device = "auto",
@@ -365,7 +370,9 @@ def record_bag(
     max_steps: MaxSteps = 120,
     checkpoint: Checkpoint = "",
     draft: Draft = "hold",
-    threshold: Threshold = 0,
+    threshold: Threshold = "0",
+    unnorm_key: UnnormKey = "",
+    image_preparation: ImagePreparation = "auto",
     jpeg: Annotated[
         int, typer.Option(min=0, max=100, help="Quality of compressed images, which the policy sees; 0: raw images.")
     ] = 0,
@@ -378,7 +385,7 @@ def record_bag(
     from specvla_ros.bags.record import record
     from specvla_ros.demo import DemoOptions
 
-    policy = {"checkpoint": checkpoint, "draft": draft, "threshold": threshold}
+    policy = _node_policy(checkpoint, draft, threshold, unnorm_key) | {"image_preparation": image_preparation}
     scene = {"suite": suite, "task": task, "episode": episode, "max_steps": max_steps}
     bridge = {**scene, "fast_rendering": _renders_fast(fast_rendering, checkpoint)}
     options = DemoOptions(policy, bridge, output)
@@ -485,7 +492,8 @@ def soak(
     policy: Annotated[str, typer.Option(help="openvla, or fake: without a model.")] = "openvla",
     checkpoint: Checkpoint = "",
     draft: Draft = "hold",
-    threshold: Threshold = 0,
+    threshold: Threshold = "0",
+    unnorm_key: UnnormKey = "",
     device: Device = "auto",
     output: Annotated[Path, typer.Option(help="Folder for samples, plot and log.")] = Path("runs/soak"),
     json_file: Json = None,
@@ -493,7 +501,7 @@ def soak(
     """Run the policy node against a synthetic camera for hours: its memory and latency over time."""
     from specvla_ros.soak import SoakOptions, run_soak
 
-    node = {"policy": policy, "checkpoint": checkpoint, "draft": draft, "threshold": threshold, "device": device}
+    node = _node_policy(checkpoint, draft, threshold, unnorm_key) | {"policy": policy, "device": device}
     options = SoakOptions(policy=node, minutes=minutes, rate=rate, output=output)
     write_json(run_soak(options, Console(stderr=str(json_file) == "-")), json_file)
 
@@ -510,6 +518,16 @@ def doctor(json_file: Json = None) -> None:
     write_json(found, json_file)
     if any(not finding.ok and finding.required for finding in findings):
         raise typer.Exit(1)
+
+
+def _node_policy(checkpoint: str, draft: str, threshold: str, unnorm_key: str) -> dict[str, Any]:
+    """As parameters of the policy node, where `thresholds` takes precedence: with one number the other stays live."""
+    from specvla_ros.evaluation.threshold import parse_threshold, require_draft
+
+    bins = parse_threshold(threshold)
+    require_draft([draft], [bins])
+    limits = {"threshold": bins} if isinstance(bins, int) else {"thresholds": list(bins)}
+    return {"checkpoint": checkpoint, "unnorm_key": unnorm_key, "draft": draft, **limits}
 
 
 def _workers(share_one_policy: bool) -> int:

@@ -32,6 +32,8 @@ from specvla_ros.nodes import qos
 from specvla_ros.share import share_folder
 
 STOP_SECONDS = 10.0
+LOADING = 600.0
+"""Seconds until a policy that has given no command is taken to give none: a large model loads for minutes."""
 LOOK_SECONDS = 0.5
 """Between two looks for other nodes that publish commands."""
 LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
@@ -109,6 +111,8 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(f"output {output} cannot be made a folder: {error.strerror}") from error
+    # The scene waits, so no image is too old.
+    policy_parameters = {**with_checkpoint(options.policy), "max_image_age": 0.0}
     video, result = output / "episode.mp4", output / "result.json"
     result.unlink(missing_ok=True)
     # The demo is one machine's business, whoever else is on the network.
@@ -118,29 +122,49 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
             "The model is the package's own small one, trained in simulation: it solves some tasks, not for a robot. A "
             "real checkpoint: --checkpoint DIR"
         )
+    bridge_parameters = {**options.bridge, "policy_timeout": LOADING, "video": video, "result": result}
     watch = Watch()
     with (
-        node_process("policy_node", "policy.yaml", options.policy, output) as policy,
-        node_process(
-            "libero_bridge", "libero.yaml", {**options.bridge, "video": video, "result": result}, output
-        ) as bridge,
+        node_process("policy_node", "policy.yaml", policy_parameters, output) as policy,
+        node_process("libero_bridge", "libero.yaml", bridge_parameters, output) as bridge,
         listening(watch),
     ):
         show_until_over(console, watch, policy, bridge)
-        ended_first = policy if bridge.poll() is None else bridge
+        is_policy_first = bridge.poll() is None
     if watch.failure:
         raise SimulationError(watch.failure)
     children = [(policy, "policy_node"), (bridge, "libero_bridge")]
-    for child, name in sorted(children, key=lambda item: item[0] is not ended_first):
+    children = children if is_policy_first else children[::-1]
+    for child, name in children:
         require_success(child, name, output)
+    if not result.exists():
+        raise SimulationError(f"{children[0][1]} was ended before the episode was over; its log is in {output}")
     report = {
         **json.loads(result.read_text()),
-        **{name: options.policy[name] for name in ("draft", "threshold")},
+        **conditions(options.policy),
         "seconds_to_first_action": round(watch.first_action or 0.0, 2),
     }
     console.print(figures_table(report))
     console.print(f"video:   {video}\nfigures: {result}", highlight=False, soft_wrap=True)
     return report
+
+
+def with_checkpoint(policy: dict[str, Any]) -> dict[str, Any]:
+    """A policy node's parameters with a checkpoint that is here: a download takes its time, and shows how far it is.
+
+    Raises:
+        CheckpointError: it is not to be had.
+    """
+    if not policy["checkpoint"]:
+        return policy
+    from specvla_ros.shipped import checkpoint_directory
+
+    return {**policy, "checkpoint": checkpoint_directory(policy["checkpoint"])}
+
+
+def conditions(policy: dict[str, Any]) -> dict[str, Any]:
+    """What decides the actions, of a policy node's parameters; the threshold is one number, or a list of seven."""
+    return {"draft": policy["draft"], "threshold": policy.get("thresholds", policy.get("threshold"))}
 
 
 @contextmanager
@@ -188,7 +212,7 @@ def require_success(child: subprocess.Popen[bytes], name: str, output: Path) -> 
         SimulationError: its exit code is not 0; the message holds the last lines of its log.
     """
     if child.returncode != 0:
-        tail = (output / f"{name}.log").read_text().strip().splitlines()[-5:]
+        tail = (output / f"{name}.log").read_text(errors="replace").strip().splitlines()[-5:]
         raise SimulationError(f"{name} ended with exit code {child.returncode}:\n" + "\n".join(tail))
 
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
-from specvla_ros.demo import node_process, require_success
+from specvla_ros.demo import LOADING, node_process, require_success, with_checkpoint
 from specvla_ros.errors import ConfigurationError, SimulationError
 from specvla_ros.msg import EndEffectorCommand
 from specvla_ros.nodes import qos
@@ -33,8 +33,6 @@ from specvla_ros.report.svg import style
 
 SIZE = 256
 """Height and width of the synthetic images in pixels."""
-FIRST_ACTION = 600.0
-"""Seconds until a policy that has given no action is taken to give none: a large model loads for minutes."""
 SAMPLES = 100
 """Of a whole run; one stands for at least a second."""
 
@@ -118,13 +116,14 @@ def run_soak(options: SoakOptions, console: Console) -> dict[str, Any]:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(f"output {output} cannot be made a folder: {error.strerror}") from error
+    parameters = with_checkpoint(options.policy)
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     # Where no robot listens, even without a dry run.
     namespace = f"/soak_{os.getpid()}"
     remappings = (f"__ns:={namespace}", "/diagnostics:=diagnostics")
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
-        with node_process("policy_node", "policy.yaml", options.policy, output, remappings) as policy:
+        with node_process("policy_node", "policy.yaml", parameters, output, remappings) as policy:
             camera = Camera(options.rate, namespace)
             samples = _collect(camera, policy, options, output / "soak.csv", console)
             camera.destroy_node()
@@ -145,7 +144,7 @@ def _collect(
         writer = csv.DictWriter(stream, [*Sample.__dataclass_fields__])
         writer.writeheader()
         try:
-            _spin(camera, policy, FIRST_ACTION, options.output, until_command=True)
+            _spin(camera, policy, LOADING, options.output, until_command=True)
             started = time.monotonic()
             while time.monotonic() - started < 60.0 * options.minutes:
                 _spin(camera, policy, max(1.0, 60.0 * options.minutes / SAMPLES), options.output)

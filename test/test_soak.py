@@ -38,9 +38,9 @@ def test_a_soak_writes_memory_and_latency_over_time(tmp_path: Path) -> None:
 
 
 def test_a_policy_that_cannot_be_loaded_ends_a_soak_with_the_reason(tmp_path: Path) -> None:
-    result = specvla("soak", "--checkpoint", "/nowhere/openvla", "--output", tmp_path)
+    result = specvla("soak", "--device", "cuda:99", "--output", tmp_path)
     assert result.returncode == 1 and "Traceback" not in result.stderr
-    assert "/nowhere/openvla is not a directory" in result.stderr
+    assert "the policy node reports: the policy was not loaded" in result.stderr and "'cuda:99'" in result.stderr
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from specvla_ros.bags.origin import origin, write_origin
-from specvla_ros.demo import DemoOptions, run_demo
+from specvla_ros.demo import DemoOptions, conditions, run_demo
 
 
 def record(options: DemoOptions, bag: Path, storage: str, jpeg_quality: int, console: Console) -> dict[str, Any]:
@@ -24,13 +24,11 @@ def record(options: DemoOptions, bag: Path, storage: str, jpeg_quality: int, con
     """
     transport = {"image_transport": "compressed" if jpeg_quality else "raw"}
     quality = {"jpeg_quality": jpeg_quality} if jpeg_quality else {}
-    # The scene waits, so no image is too old; and none is sent twice, so that every image has its command.
-    policy = {**options.policy, **transport, "max_image_age": 0.0}
-    bridge = {**options.bridge, **transport, **quality, "command_timeout": 10.0, "policy_timeout": 600.0}
-    bridge |= {"bag": bag.resolve(), "bag_storage": storage}
-    report = run_demo(DemoOptions(policy=policy, bridge=bridge, output=options.output), console)
-    conditions = {name: options.policy[name] for name in ("checkpoint", "draft", "threshold")}
-    recorded = {**conditions, **origin(options.policy["checkpoint"])}
+    bridge = {**options.bridge, **transport, **quality, "bag": bag.resolve(), "bag_storage": storage}
+    bridge["command_timeout"] = 10.0  # no image is sent twice, so that each has its command
+    report = run_demo(DemoOptions({**options.policy, **transport}, bridge, options.output), console)
+    checkpoint = options.policy["checkpoint"]
+    recorded = {"checkpoint": checkpoint, **conditions(options.policy), **origin(checkpoint)}
     write_origin(bag, recorded)
     size = sum(file.stat().st_size for file in bag.iterdir())
     console.print(f"bag:     {bag} ({size / 1e3:.0f} kB)", highlight=False, soft_wrap=True)
