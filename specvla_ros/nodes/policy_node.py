@@ -157,17 +157,17 @@ class PolicyNode(LoadedNode[Arrival]):
     def start_motion(self) -> None:
         """Listen to the camera, and repeat commands by a timer of the steady clock: simulated time may stand still."""
         self._begin_again("the node was activated anew")
-        self._reporter.say(WARN, "no image", "no image has come yet on the topic image")
+        kind, topic = (
+            (Image, "image") if self._values["image_transport"] == "raw" else (CompressedImage, "image/compressed")
+        )
+        self._reporter.say(WARN, "no image", f"no image has come yet on the topic {self.resolve_topic_name(topic)}")
         self._announce_dry_run()
         self._emergency_stop.look(self._values["estop_required"])
         self._stream.change_gate(lambda gate: gate.with_active(True))
         self._command_timer = self.create_timer(1.0 / self._values["command_rate"], self._tick, clock=self.steady_clock)
         # The subscription comes last: whoever sees it sends an image and waits for its command.
         profile = qos.RELIABLE_IMAGE if self._values["image_reliability"] == "reliable" else qos.IMAGE
-        if self._values["image_transport"] == "raw":
-            self._camera = self.create_subscription(Image, "image", self._on_image, profile)
-        else:
-            self._camera = self.create_subscription(CompressedImage, "image/compressed", self._on_image, profile)
+        self._camera = self.create_subscription(kind, topic, self._on_image, profile)
 
     def stop_motion(self) -> None:
         """One command without motion, then none; the camera is not listened to."""

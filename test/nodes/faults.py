@@ -70,7 +70,7 @@ ROWS = {
         "the image's frame_id changed from '' to 'wrist_camera':", AFTER_INSTRUCTION
     ),
     "image: message cut short on the wire": Row(STOP, "no image for … s", MOVES_AGAIN, "diagnostics"),
-    "no image at all": Row(NOTHING, "no image has come yet on the topic image", MOVES_AGAIN, "diagnostics"),
+    "no image at all": Row(NOTHING, "no image has come yet on the topic /image", MOVES_AGAIN, "diagnostics"),
     "images cease": Row(STOP, "no image for … s", MOVES_AGAIN, "diagnostics, ~/status, log"),
     "instruction: empty": _refused("no instruction: publish one on the topic instruction", AFTER_INSTRUCTION),
     "instruction: 100 kB": _refused(f"{UNUSABLE}it has 100000 characters; expected at most 1000", AFTER_INSTRUCTION),

@@ -35,13 +35,13 @@ def test_a_policy_fault_does_not_silence_the_warning_about_another_thing() -> No
         assert sentence in output
 
 
-def test_a_node_in_a_namespace_calls_itself_by_its_full_name() -> None:
+def test_a_node_in_a_namespace_calls_itself_and_its_camera_by_their_full_names() -> None:
     def names() -> set[str]:
         return {array.status[0].name for array in peer.received["diagnostics"]}
 
-    arguments = ("-r", "__ns:=/left", "-p", "dry_run:=true")
+    arguments = ("-r", "__ns:=/left", "-r", "image:=camera/image_raw", "-p", "dry_run:=true")
     with running_peer() as peer, policy_process("FakePolicy()", *arguments) as child:
-        wait_until(lambda: peer.count_subscribers("left/image") == 1)
+        peer.diagnosis("no image has come yet on the topic /left/camera/image_raw")
         wait_until(lambda: names() == {"left/specvla"}, lambda: f"one name in {names()}")
         child.send_signal(signal.SIGINT)
         output, _ = child.communicate(timeout=PATIENCE)
