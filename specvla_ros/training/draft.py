@@ -148,6 +148,8 @@ class _Trainer:
         self._optimizer = torch.optim.AdamW(self.head.parameters(), lr=options.learning_rate, betas=BETAS)
         first = target.config.first_action_id
         weight = target.language_model.lm_head.weight
+        # A checkpoint that was trained further keeps its place, and wants another draft.
+        self._fixed = {**_fixed(options), "target": fingerprint(target)}
         self._output_weight = (weight[first : first + ACTION_BINS] if options.action_head else weight).float()
         state_file = options.output / STATE_FILE
         if state_file.is_file():
@@ -221,7 +223,7 @@ class _Trainer:
 
     def _save(self) -> None:
         state = {
-            "options": _fixed(self.options),
+            "options": self._fixed,
             "head": self.head.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "steps_done": self.steps_done,
@@ -233,8 +235,8 @@ class _Trainer:
         unfinished.rename(self.options.output / STATE_FILE)
 
     def _restore(self, state: dict[str, Any]) -> None:
-        now, before = _fixed(self.options), state["options"]
-        if changed := [name for name in now if now[name] != before.get(name)]:
+        before = state["options"]
+        if changed := [name for name, value in self._fixed.items() if value != before.get(name)]:
             raise ConfigurationError(
                 f"{self.options.output} was trained with another {', '.join(changed)}; give another output folder"
             )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -158,6 +159,32 @@ def test_training_goes_on_where_it_stopped_with_the_same_options_only(options: D
     assert steps == ["2", "4", "6"]
     with pytest.raises(ConfigurationError, match="another logits_weight"):
         train_draft(replace(short, logits_weight=0.5))
+
+
+def test_a_target_that_was_trained_further_in_its_place_gets_no_older_ones_draft(
+    options: DraftOptions, tmp_path: Path
+) -> None:
+    short = replace(
+        options,
+        checkpoint=str(tmp_path / "target"),
+        regenerated=tmp_path / "data",
+        output=tmp_path / "draft",
+        steps=1,
+        validate_every=1,
+    )
+
+    def regenerate_with(seed: int) -> None:
+        for folder in (tmp_path / "target", short.regenerated):
+            shutil.rmtree(folder, ignore_errors=True)
+        draft_data.write_target(tmp_path / "target", seed)
+        data = Path(options.checkpoint).parent / "demonstrations"
+        regenerate(RegenerateOptions(short.checkpoint, (data,), short.regenerated, max_frames=40, device="cpu"))
+
+    regenerate_with(seed=0)
+    train_draft(short)
+    regenerate_with(seed=1)
+    with pytest.raises(ConfigurationError, match="was trained with another target; give another output"):
+        train_draft(short)
 
 
 def test_the_minutes_end_training(options: DraftOptions, tmp_path: Path) -> None:
