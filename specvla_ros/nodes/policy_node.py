@@ -53,6 +53,7 @@ CHANGED = 0.3
 PROGRESS = 5.0
 """Seconds between two log lines while the policy loads."""
 AT_CONFIGURE = frozenset(spec.name for spec in PARAMETERS if not spec.live)
+AT_START = frozenset({"autostart", "enabled_at_start"})
 
 
 class PolicyNode(LoadedNode[Arrival]):
@@ -236,6 +237,9 @@ class PolicyNode(LoadedNode[Arrival]):
         changed = {parameter.name: parameter.value for parameter in parameters if parameter.name in self._values}
         # A dump that is loaded again names all of them.
         late = sorted(name for name in AT_CONFIGURE & changed.keys() if changed[name] != self._values[name])
+        if too_late := AT_START & set(late):
+            reason = f"{', '.join(sorted(too_late))}: read once, as the process starts; start it again with another value"
+            return SetParametersResult(successful=False, reason=reason)
         if late and self.worker is not None:
             command = f"ros2 lifecycle set {self._full_name} cleanup"
             reason = f"{', '.join(late)}: read-only while configured; first: {command}"

@@ -48,6 +48,8 @@ def test_a_managed_node_waits_for_every_transition(peer: Peer) -> None:
         assert peer.change_state("cleanup") and peer.state == "unconfigured"
         assert "the policy was freed" in peer.status("freed")
         assert not is_moving(peer.received["command"][-1])
+        (refused,) = peer.set_parameters(enabled_at_start=False)
+        assert "as the process starts" in refused.reason, "the arm would not wait after all"
         assert peer.change_state("shutdown") and peer.state == "finalized"
         assert child.poll() is None
 
