@@ -235,14 +235,7 @@ class PolicyNode(LoadedNode[Arrival]):
     def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         """All of them, or none."""
         changed = {parameter.name: parameter.value for parameter in parameters if parameter.name in self._values}
-        # A dump that is loaded again names all of them.
-        late = sorted(name for name in AT_CONFIGURE & changed.keys() if changed[name] != self._values[name])
-        if too_late := AT_START & set(late):
-            reason = f"{', '.join(sorted(too_late))}: read once, as the process starts; start it again with another value"
-            return SetParametersResult(successful=False, reason=reason)
-        if late and self.worker is not None:
-            command = f"ros2 lifecycle set {self._full_name} cleanup"
-            reason = f"{', '.join(late)}: read-only while configured; first: {command}"
+        if reason := self._too_late(changed):
             return SetParametersResult(successful=False, reason=reason)
         values = {**self._values, **changed}
         try:
@@ -256,6 +249,16 @@ class PolicyNode(LoadedNode[Arrival]):
         if "dry_run" in changed:
             self._announce_dry_run()
         return SetParametersResult(successful=True)
+
+    def _too_late(self, changed: dict[str, Any]) -> str:
+        """Why these cannot change now; a dump that is loaded again names all of them as they are."""
+        late = {name for name in AT_CONFIGURE & changed.keys() if changed[name] != self._values[name]}
+        if started := late & AT_START:
+            return f"{', '.join(sorted(started))}: read once, as the process starts: start it with another value"
+        if late and self.worker is not None:
+            command = f"ros2 lifecycle set {self._full_name} cleanup"
+            return f"{', '.join(sorted(late))}: read-only while configured; first: {command}"
+        return ""
 
     def _change_draft(self, values: dict[str, Any]) -> None:
         """The gate is closed meanwhile, and what is being decoded will not count."""
