@@ -66,4 +66,4 @@ class TargetOptions:
         """What must be equal for a run to go on from another's state; the time budget may be moved."""
         names = ("sizes", "steps", "batch_size", "learning_rate", "warm_up", "augmentation", "seed")
         fields = dataclasses.asdict(self)
-        return {name: fields[name] for name in names}
+        return {name: fields[name] for name in names} | {"start": str(self.start.resolve()) if self.start else None}

@@ -128,6 +128,8 @@ def test_another_configuration_does_not_go_on(data: Path, tmp_path: Path) -> Non
     train_target(options(data, tmp_path, steps=1))
     with pytest.raises(ConfigurationError, match="batch_size was 4 and is now 2"):
         train_target(options(data, tmp_path, steps=1, batch_size=2))
+    with pytest.raises(ConfigurationError, match=f"start was None and is now {tmp_path}/other"):
+        train_target(options(data, tmp_path, steps=1, start=tmp_path / "other"))
 
 
 def test_the_time_budget_ends_the_training(data: Path, tmp_path: Path) -> None:
