@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,8 @@ LOADING = 600.0
 """Seconds until a policy that has given no command is taken to give none: a large model loads for minutes."""
 LOOK_SECONDS = 0.5
 """Between two looks for other nodes that publish commands."""
+BROKEN_SECONDS = 60.0
+"""Without an action from a policy node that reports an error: it is one that does not pass."""
 LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 POLICY_NAME = "specvla"
 """Of the policy node in its diagnostics."""
@@ -56,6 +59,7 @@ class Watch:
 
     started: float = field(default_factory=time.monotonic)
     first_action: float | None = None
+    last_action: float = -math.inf
     first_step: float | None = None
     status: EpisodeStatus | None = None
     stats: list[DecodeStats] = field(default_factory=list)
@@ -63,8 +67,9 @@ class Watch:
 
     def on_stats(self, stats: DecodeStats) -> None:
         """An action was decoded."""
+        self.last_action = time.monotonic()
         if self.first_action is None:
-            self.first_action = time.monotonic() - self.started
+            self.first_action = self.last_action - self.started
         self.stats.append(stats)
 
     def on_status(self, status: EpisodeStatus) -> None:
@@ -75,8 +80,9 @@ class Watch:
 
     def on_diagnostics(self, diagnostics: DiagnosticArray) -> None:
         """The policy node lives on without a policy; a demo has nothing to wait for then. Others report here too."""
+        is_idle = time.monotonic() - self.last_action > BROKEN_SECONDS
         for status in diagnostics.status:
-            if status.name == POLICY_NAME and status.level == DiagnosticStatus.ERROR and not self.stats:
+            if status.name == POLICY_NAME and status.level == DiagnosticStatus.ERROR and is_idle:
                 self.failure = status.message
 
     def on_publishers(self, count: int) -> None:
@@ -149,14 +155,14 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
     return report
 
 
-def with_checkpoint(policy: dict[str, Any]) -> dict[str, Any]:
+def with_checkpoint(policy: Mapping[str, Any]) -> dict[str, Any]:
     """A policy node's parameters with a checkpoint that is here: a download takes its time, and shows how far it is.
 
     Raises:
         CheckpointError: it is not to be had.
     """
-    if not policy["checkpoint"]:
-        return policy
+    if not policy.get("checkpoint"):
+        return dict(policy)
     from specvla_ros.shipped import checkpoint_directory
 
     return {**policy, "checkpoint": checkpoint_directory(policy["checkpoint"])}

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rich.console import Console
 from typer.testing import CliRunner
 
 from specvla_ros import demo
 from specvla_ros.cli import app
-from specvla_ros.demo import DemoOptions, run_demo
+from specvla_ros.demo import DemoOptions, Watch, run_demo
 from specvla_ros.errors import CheckpointError, ConfigurationError, SimulationError
+from specvla_ros.msg import DecodeStats
 
 POLICY = {"checkpoint": "", "draft": "hold", "threshold": 0}
 
@@ -63,6 +65,19 @@ def test_a_checkpoint_that_is_not_there_is_told_before_a_node_starts(
     with pytest.raises(CheckpointError, match="/nowhere is not a directory"):
         run_demo(DemoOptions({**POLICY, "checkpoint": "/nowhere"}, {}, tmp_path), Console(quiet=True))
     assert not seen
+
+
+def test_an_error_that_does_not_pass_ends_a_demo_and_one_that_does_goes_by() -> None:
+    watch = Watch()
+    broken = DiagnosticArray(
+        status=[DiagnosticStatus(level=DiagnosticStatus.ERROR, name="specvla", message="no memory")]
+    )
+    watch.on_stats(DecodeStats(accept_length=3.5))
+    watch.on_diagnostics(broken)
+    assert not watch.failure
+    watch.last_action -= 61.0
+    watch.on_diagnostics(broken)
+    assert watch.failure == "no memory"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from rich.table import Table
 from specvla_ros.bags.origin import changes
 from specvla_ros.bags.player import REMAPPINGS, playing
 from specvla_ros.bags.recording import Recording, Topics
-from specvla_ros.demo import node_process, require_success
+from specvla_ros.demo import node_process, require_success, with_checkpoint
 from specvla_ros.errors import BagError, SimulationError
 from specvla_ros.msg import EndEffectorCommand
 from specvla_ros.nodes.bag import BagReader
@@ -55,6 +55,7 @@ def replay_check(bag: Path, topics: Topics, policy: Mapping[str, Any], fast: boo
 
     Raises:
         BagError: the bag lacks something, or the node does not answer.
+        CheckpointError: the checkpoint is not to be had.
         SimulationError: the node ended.
     """
     with BagReader(bag) as reader, TemporaryDirectory() as logs:
@@ -66,7 +67,7 @@ def replay_check(bag: Path, topics: Topics, policy: Mapping[str, Any], fast: boo
             raise BagError(f"none of the {len(commands)} commands in {bag} bears the stamp of one of its images")
         thresholds = _thresholds(recorded)
         parameters = {
-            **policy,
+            **with_checkpoint(policy),
             "thresholds": thresholds,
             "image_transport": "compressed" if recording.is_compressed else "raw",
             "max_image_age": 0.0,

@@ -21,7 +21,7 @@ from specvla_ros.bags import player
 from specvla_ros.bags.origin import write_origin
 from specvla_ros.bags.recording import Recording, Topics
 from specvla_ros.bags.replay_check import print_check, replay_check
-from specvla_ros.errors import BagError, SimulationError
+from specvla_ros.errors import BagError, CheckpointError, SimulationError
 from specvla_ros.msg import EndEffectorCommand
 from specvla_ros.nodes.bag import BagReader, BagWriter
 
@@ -168,8 +168,10 @@ def test_a_topic_of_another_type_is_no_camera(tmp_path: Path) -> None:
 
 
 def test_a_policy_that_cannot_be_loaded_ends_the_check_with_its_sentence(tmp_path: Path) -> None:
-    with pytest.raises((BagError, SimulationError), match=r"the policy was not loaded.*/nowhere"):
-        check(write_bag(tmp_path / "bag"), policy={"checkpoint": "/nowhere"})
+    with pytest.raises((BagError, SimulationError), match=r"the policy was not loaded.*cuda:99"):
+        check(write_bag(tmp_path / "bag"), policy={"device": "cuda:99"})
+    with pytest.raises(CheckpointError, match="/nowhere is not a directory"):
+        check(tmp_path / "bag", policy={"checkpoint": "/nowhere"})
 
 
 def test_the_command_ends_with_1_and_a_table_when_the_model_is_another_however_large_the_images(
