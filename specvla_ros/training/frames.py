@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from specvla_ros.training.demonstrations import (
     instruction_of,
     read_demonstrations,
 )
+from specvla_ros.training.disk import require_disk
 from specvla_ros.training.held_out import is_held_out
 from specvla_ros.vla.actions import ActionTokenizer, NormStats
 from specvla_ros.vla.config import IMAGE_SIZE
@@ -114,6 +116,7 @@ def load_frames(directories: Sequence[Path], cache: Path, *, workers: int | None
 
     Raises:
         DataError: no demonstrations, or none to train on.
+        ConfigurationError: the disk is too small for their frames.
     """
     files = demonstration_files([directory.resolve() for directory in directories])
     fingerprint = _fingerprint(files)
@@ -151,6 +154,8 @@ def _build(files: list[Path], cache: Path, fingerprint: str, workers: int) -> No
         starts = [0, *itertools.accumulate(sizes)]
         if not starts[-1]:
             raise DataError(f"{files[0].parent} and {len(files) - 1} files more hold no complete episode; record some")
+        # Where a mapped file finds no more room the system ends the process that writes.
+        require_disk(cache, starts[-1] * math.prod(FRAME_SHAPE), "make room, or give fewer demonstrations")
         try:
             open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=(starts[-1], *FRAME_SHAPE))
             jobs = pool.map(_prepare_file, files, itertools.repeat(unfinished), starts[:-1])

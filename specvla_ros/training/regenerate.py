@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -13,7 +12,7 @@ from rich.console import Console
 from safetensors.torch import save_file
 from torch import Tensor
 
-from specvla_ros.errors import ConfigurationError, DataError, DecodeError
+from specvla_ros.errors import DataError, DecodeError
 from specvla_ros.progress import pieces_bar
 from specvla_ros.runtime import OpenVLAPolicy, load_policy, pixels
 from specvla_ros.training.demonstrations import (
@@ -22,6 +21,7 @@ from specvla_ros.training.demonstrations import (
     instruction_of,
     read_demonstrations,
 )
+from specvla_ros.training.disk import require_disk
 from specvla_ros.training.greedy import act_greedily
 from specvla_ros.training.regenerated import (
     DTYPE,
@@ -89,7 +89,7 @@ def regenerate(options: RegenerateOptions) -> Path:
         f"{each * left / 1e9:.2f} GB of disk; {2 * each * options.batch_size / 1e6:.0f} MB of memory for a batch",
         highlight=False,
     )
-    _require_disk(options.output, each * left)
+    require_disk(options.output, each * left, "use a smaller max_frames")
     with pieces_bar(console) as progress:
         bar = progress.add_task("regenerate", total=plan.frames, completed=plan.frames - left)
         for episode, demonstration in _read(todo):
@@ -101,15 +101,6 @@ def regenerate(options: RegenerateOptions) -> Path:
             unfinished.rename(shard)
             progress.advance(bar, len(episode.steps))
     return options.output
-
-
-def _require_disk(directory: Path, wanted: int) -> None:
-    """Refuse to begin what the disk cannot hold, in bytes."""
-    if wanted > (free := shutil.disk_usage(directory).free):
-        raise ConfigurationError(
-            f"{directory} needs {wanted / 1e9:.1f} GB but its disk has {free / 1e9:.1f} GB free; "
-            "use a smaller max_frames"
-        )
 
 
 def _plan(options: RegenerateOptions, target: str, preparation: str) -> RegenerationPlan:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from training_recordings import record
 
-from specvla_ros.errors import DataError
+from specvla_ros.errors import ConfigurationError, DataError
 from specvla_ros.training import frames
 from specvla_ros.training.demonstrations import read_demonstrations
 from specvla_ros.training.frames import FrameStore, load_frames
@@ -93,6 +94,18 @@ def test_unchanged_files_are_not_prepared_again(
     record(tmp_path, "lift_the_cup")
     with pytest.raises(AssertionError, match="prepared again"):
         load_frames([data, tmp_path], cache)
+
+
+def test_a_disk_that_is_too_small_is_named_before_anything_is_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(tmp_path / "data", steps=4)
+    with monkeypatch.context() as patch:
+        usage = shutil.disk_usage(tmp_path)._replace(free=4 * 224 * 224 * 3 - 1)
+        patch.setattr(shutil, "disk_usage", lambda directory: usage)
+        with pytest.raises(ConfigurationError, match=r"cache needs 0\.0 GB but its disk has 0\.0 GB free; make room"):
+            load_frames([tmp_path / "data"], tmp_path / "cache", workers=1)
+    assert not list((tmp_path / "cache").iterdir())
 
 
 def test_no_demonstrations_are_named(tmp_path: Path) -> None:
