@@ -18,6 +18,7 @@ from specvla_ros.evaluation.rollout import Environment, EpisodeResult, run_episo
 from specvla_ros.evaluation.schedule import Job, Schedule
 from specvla_ros.evaluation.served_policy import STOP_SECONDS, ServedPolicy, serving
 from specvla_ros.policy import Policy, expand_thresholds
+from specvla_ros.processes import end_with_parent
 from specvla_ros.sim.libero import CONTROL_RATE, Frame, Task
 
 
@@ -112,6 +113,7 @@ def work(
         served: where the parent's policy answers; None for a policy of its own.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends its workers
+    end_with_parent()  # its pipe would tell at the end of the episode only
     try:
         policy = ServedPolicy(served, expand_thresholds(options.threshold)) if served else rig.load_policy(options)
         with closing(Player(rig, options, tasks, policy)) as player:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -170,26 +171,48 @@ def test_what_the_one_policy_meets_is_the_callers(tmp_path: Path, fault: str) ->
         run(options(tmp_path, one_policy=True, workers=2), ServedFaultRig(fault))
 
 
-def test_an_evaluation_that_was_killed_goes_on_and_loses_nothing(tmp_path: Path) -> None:
-    settings = options(tmp_path, trials=50, workers=2)
+def started(settings: EvaluationOptions) -> subprocess.Popen[bytes]:
+    """An evaluation in a process of its own, to be killed."""
     script = (
         "import sys; from stand_ins import FakeRig; from rich.console import Console\n"
         "from specvla_ros.evaluation.evaluate import evaluate; from specvla_ros.evaluation.options import *\n"
         f"if __name__ == '__main__': evaluate({settings!r}, Console(), FakeRig())\n"
     )
-    (tmp_path / "killed.py").write_text(script.replace("PosixPath", "__import__('pathlib').Path"))
+    file = settings.output / "killed.py"
+    file.write_text(script.replace("PosixPath", "__import__('pathlib').Path"))
     paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    killed = subprocess.Popen([sys.executable, str(tmp_path / "killed.py")], env={**os.environ, "PYTHONPATH": paths})
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "episodes.jsonl").is_file() or len(finished(tmp_path)) < 3:
-        assert time.monotonic() < deadline and killed.poll() is None
+    return subprocess.Popen([sys.executable, str(file)], env={**os.environ, "PYTHONPATH": paths})
+
+
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_an_evaluation_that_was_killed_goes_on_and_loses_nothing(tmp_path: Path) -> None:
+    settings = options(tmp_path, trials=50, workers=2)
+    killed = started(settings)
+    until(lambda: (tmp_path / "episodes.jsonl").is_file() and len(finished(tmp_path)) >= 3)
     killed.kill()
     killed.wait()
     before = finished(tmp_path)
     results, screen = run(settings)
     assert len(results) == 150 and f"{len(before)} of 150 episodes are finished already" in screen
     assert finished(tmp_path)[: len(before)] == before
+
+
+def test_the_processes_of_an_evaluation_that_was_killed_end_in_the_middle_of_an_episode(tmp_path: Path) -> None:
+    killed = started(options(tmp_path, tasks=(0,), trials=1, max_steps=10**7))
+    until(lambda: list(tmp_path.glob("scenes-*")))
+    (scenes,) = tmp_path.glob("scenes-*")
+    worker = Path("/proc") / scenes.name.removeprefix("scenes-") / "cmdline"
+    assert worker.read_bytes(), "it plays"
+    killed.kill()
+    killed.wait()
+    # A process that nobody waits for stays, with no command line any more.
+    until(lambda: not worker.exists() or not worker.read_bytes(), 5.0)
 
 
 def timeless(results: list[EpisodeResult]) -> list[dict[str, Any]]:
