@@ -18,8 +18,6 @@ CUDA_CONTEXT = 1_000_000_000
 """Bytes left for CUDA's context, its libraries and the activations."""
 CPU_LOADING = 4 / 3
 """What a CPU needs over the weights and caches, measured once: the files are in memory too while they are read."""
-BROKEN = (ImportError, OSError, RuntimeError)
-"""What the import of a package raises that is absent, whose shared libraries are, or that does not fit another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,7 @@ def print_findings(findings: list[Finding], console: Console) -> None:
 def _package(name: str, module: str, advice: str, required: bool = False) -> Finding:
     try:
         importlib.import_module(module)
-    except BROKEN as error:
+    except Exception as error:  # built for another numpy, one raises ValueError, another AttributeError
         return Finding(name, False, str(error), advice, required)
     return Finding(name, True, _version(module), advice, required)
 
@@ -105,7 +103,7 @@ def _messages() -> Finding:
 def _torch() -> Finding:
     try:
         import torch
-    except BROKEN as error:
+    except Exception as error:
         return Finding("torch", False, str(error), "pip install torch", required=True)
     return Finding("torch", True, f"{torch.__version__}, {torch.get_num_threads()} threads")
 
@@ -118,7 +116,7 @@ def _gpu() -> Finding:
         if torch.cuda.is_available():
             properties = torch.cuda.get_device_properties(0)
             return Finding("GPU", True, f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB")
-    except BROKEN as error:
+    except Exception as error:
         return Finding("GPU", False, str(error), advice)
     return Finding("GPU", False, "torch sees none", advice)
 
@@ -135,7 +133,7 @@ def _triton() -> Finding:
             return Finding(name, True, "not needed without a GPU")
         with torch.inference_mode():
             works = kernels.usable(torch.ones(1, 16, device="cuda"))
-    except BROKEN as error:
+    except Exception as error:
         return Finding(name, False, str(error), advice)
     return Finding(name, works, "its kernels work" if works else "its kernels do not work here", advice)
 
@@ -154,7 +152,7 @@ def _memory() -> Finding:
             needed, free, where = needed + CUDA_CONTEXT, torch.cuda.mem_get_info()[0], "the GPU"
         else:
             needed, free, where = needed * CPU_LOADING, _available_memory(), "this machine, without a GPU,"
-    except BROKEN as error:
+    except Exception as error:
         return Finding("memory for 7B", False, str(error), advice)
     found = f"{needed / 1e9:.1f} GB in bfloat16 with draft; {where} has {free / 1e9:.1f} GB free"
     return Finding("memory for 7B", needed < free, found, advice)

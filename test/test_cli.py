@@ -84,7 +84,7 @@ def test_doctor_finds_what_the_tests_run_on(tmp_path: Path) -> None:
     assert "rmw" in findings["RMW"]["found"]
 
 
-@pytest.mark.parametrize("error", [ImportError, OSError, RuntimeError])
+@pytest.mark.parametrize("error", [ImportError, OSError, RuntimeError, AttributeError, ValueError])
 def test_doctor_names_a_package_that_is_there_and_does_not_work(
     error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
