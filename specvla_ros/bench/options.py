@@ -87,8 +87,8 @@ class BenchOptions:
         words += [word for kind in self.weights for word in ("--weights", kind)]
         if self.frames:
             words += ["--frames", str(self.frames)]
-        elif not self.fast_rendering:
-            words.append("--no-fast-rendering")
+        elif self.fast_rendering == bool(self.checkpoint):  # not what it is without being given
+            words.append("--fast-rendering" if self.fast_rendering else "--no-fast-rendering")
         words += ["--count", str(self.count), "--device", self.device, "--dtype", self.dtype]
         if self.ahead:
             words.append("--ahead")

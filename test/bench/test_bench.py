@@ -156,6 +156,16 @@ def test_the_command_in_the_report_measures_the_same_again(
     assert [options.command() for options in asked] == [report["command"], absent["note"]]
 
 
+@pytest.mark.parametrize("checkpoint", ["", "openvla"])
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_command_renders_as_it_was_rendered(checkpoint: str, fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[BenchOptions] = []
+    monkeypatch.setattr("specvla_ros.bench.command.run_bench", lambda options, console: asked.append(options))
+    options = BenchOptions(checkpoint=checkpoint, fast_rendering=fast)
+    CliRunner().invoke(app, options.command().split()[1:], catch_exceptions=False)
+    assert asked[0].fast_rendering == fast
+
+
 def test_random_weights_take_the_lengths_that_another_run_measured(report: dict[str, Any], frames: Path) -> None:
     source = report["output"] / "bench.json"
     options = BenchOptions(
