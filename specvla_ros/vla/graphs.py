@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -164,7 +165,7 @@ class CudaRecorder:
 
     def __call__(self, work: Callable[[], tuple[Tensor, ...]]) -> tuple[tuple[Tensor, ...], Callable[[], None]]:
         """See `Recorder`."""
-        stream = torch.cuda.Stream()
+        stream = _recording_stream(torch.cuda.current_device())
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(WARM_UPS):
@@ -172,6 +173,15 @@ class CudaRecorder:
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         # Other threads may copy to and from the GPU meanwhile.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
             outputs = work()
         return outputs, graph.replay
+
+
+@cache
+def _recording_stream(device: int) -> torch.cuda.Stream:
+    """One for each GPU: torch's own is of the one on which the process recorded first, and records no other's work.
+
+    It is always the same, since recordings share memory only where they share a stream.
+    """
+    return torch.cuda.Stream(device)
