@@ -118,6 +118,12 @@ def _plan(options: RegenerateOptions, target: str, preparation: str) -> Regenera
                 f"{options.output} holds what {made.checkpoint} did, and its weights, the demonstrations, max_frames "
                 "or image_preparation were others; give another output folder"
             )
+    elif any(options.output.glob("*.safetensors")):
+        # They would count as done, whatever target saw which steps.
+        raise DataError(
+            f"{options.output} holds regenerated episodes and no {PLAN_FILE} that says of what; delete the folder, or "
+            "give another output folder"
+        )
     else:
         plan.write(options.output)
     return plan

@@ -87,7 +87,9 @@ class RegenerationPlan:
         except FileNotFoundError:
             raise DataError(f"{path} is missing; make regenerated data with: specvla train regenerate") from None
         except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{path} is no plan of regenerated data ({error}); delete it and regenerate") from error
+            raise DataError(
+                f"{path} is no plan of regenerated data ({error}); delete the folder and regenerate"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)

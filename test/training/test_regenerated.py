@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,6 +84,16 @@ def test_a_folder_of_another_target_is_refused(options: RegenerateOptions, tmp_p
     draft_data.write_target(tmp_path / "other", seed=1)
     with pytest.raises(DataError, match="another output folder"):
         regenerate(replace(options, checkpoint=str(tmp_path / "other")))
+
+
+def test_episodes_whose_plan_is_gone_do_not_count_as_another_targets(
+    options: RegenerateOptions, tmp_path: Path
+) -> None:
+    shutil.copytree(options.output, tmp_path / "out")
+    (tmp_path / "out" / "plan.json").unlink()
+    draft_data.write_target(tmp_path / "other", seed=1)
+    with pytest.raises(DataError, match=r"holds regenerated episodes and no plan\.json"):
+        regenerate(replace(options, checkpoint=str(tmp_path / "other"), output=tmp_path / "out"))
 
 
 def test_the_images_of_an_upright_camera_are_not_turned(options: RegenerateOptions, tmp_path: Path) -> None:
