@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.node import Node
 
 from specvla_ros.errors import ConfigurationError
@@ -37,7 +38,8 @@ def declare(node: Node, specs: Iterable[ParameterSpec], read_only: bool = True) 
 
     Raises:
         rclpy.exceptions.InvalidParameterValueException: a value from YAML or the command line is out of range.
-        ConfigurationError: a string is none of its choices, or a list has another length or a number out of range.
+        ConfigurationError: a value is of another type, a string is none of its choices, or a list has another length or
+            a number out of range.
     """
     values = {}
     for spec in specs:
@@ -53,7 +55,10 @@ def declare(node: Node, specs: Iterable[ParameterSpec], read_only: bool = True) 
             descriptor.additional_constraints = f"{len(spec.default)} values, each from {low:g} to {high:g}"
         if spec.choices:
             descriptor.additional_constraints = f"one of: {', '.join(spec.choices)}"
-        values[spec.name] = node.declare_parameter(spec.name, spec.default, descriptor).value
+        try:
+            values[spec.name] = node.declare_parameter(spec.name, spec.default, descriptor).value
+        except InvalidParameterTypeException as error:
+            raise ConfigurationError(f"{error}; expected a value like {spec.default!r}") from error
         check(spec, values[spec.name])
     _name_unknown(node)
     return values

@@ -12,7 +12,7 @@ from typing import NoReturn, TypeVar
 import rclpy
 import rclpy.logging
 from rclpy._rclpy_pybind11 import RCLError
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.exceptions import InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -83,7 +83,7 @@ def run_node(
         work(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except (SpecVLAError, InvalidParameterTypeException, InvalidParameterValueException, ValueError) as error:
+    except (SpecVLAError, InvalidParameterValueException, ValueError) as error:
         rclpy.logging.get_logger(name).fatal(str(error))
         failed = True
     except RCLError:

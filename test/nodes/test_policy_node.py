@@ -163,6 +163,7 @@ def test_a_signal_ends_the_node_cleanly(peer: Peer, number: signal.Signals) -> N
     ("content", "sentence"),
     [
         ("image_transport: zip", "image_transport is 'zip'; expected one of raw, compressed"),
+        ("hold_time: 1", "'1' of type 'INTEGER', expecting type 'DOUBLE': hold_time; expected a value like 0.5"),
         ("thresholds: []", "thresholds has no value; expected one like [-1, -1, -1, -1, -1, -1, 0]"),
         ("workspace_low: [0, -0.4, 0.02]", "Sequence should be of same type."),
     ],
