@@ -14,6 +14,8 @@ IMAGE_SIZE = 224
 PATCH_SIZE = 14
 PATCHES = (IMAGE_SIZE // PATCH_SIZE) ** 2
 ACTION_BINS = 256
+LLAMA_2 = {"model_type": "llama", "hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
+"""What the language model must be: another one's tensors may have the same names, and biases beside them."""
 
 
 def _check_heads(part: str, width: int, heads: int) -> None:
@@ -73,7 +75,7 @@ class LlamaConfig:
         """Read the fields that are written; take every other from Llama-2 7B.
 
         Raises:
-            CheckpointError: a field is not a number, or asks for something Llama-2 has not (grouped keys, scaled RoPE).
+            CheckpointError: no number, or something that Llama-2 has not: grouped keys, biases, scaled RoPE.
         """
         defaults = {field.name: field.default for field in dataclasses.fields(cls)}
         heads = fields.get("num_attention_heads", defaults["num_attention_heads"])
@@ -82,6 +84,9 @@ class LlamaConfig:
                 f"{where}: num_key_value_heads is {fields['num_key_value_heads']} but num_attention_heads is {heads}; "
                 "OpenVLA's Llama-2 has one key per query head"
             )
+        for name, value in LLAMA_2.items():
+            if (fields.get(name) or value) != value:
+                raise CheckpointError(f"{where}: {name} is {fields[name]!r}; OpenVLA's Llama-2 has {value!r}")
         # transformers 5 writes rope_parameters, with rope_theta in it; versions before it rope_scaling.
         rope = fields.get("rope_parameters") or fields.get("rope_scaling") or {}
         if not isinstance(rope, Mapping) or rope.get("rope_type", rope.get("type", "default")) != "default":

@@ -287,6 +287,8 @@ def test_rope_is_read_as_each_version_of_transformers_writes_it() -> None:
         ({"image_resize_strategy": "letterbox"}, "image_resize_strategy is 'letterbox'; only 'resize-naive'"),
         ({"n_action_bins": 128}, "n_action_bins is 128"),
         ({"text_config": {"num_key_value_heads": 8}}, "num_key_value_heads is 8 but num_attention_heads is 32"),
+        ({"text_config": {"model_type": "qwen2"}}, "model_type is 'qwen2'; OpenVLA's Llama-2 has 'llama'"),
+        ({"text_config": {"attention_bias": True}}, "attention_bias is True; OpenVLA's Llama-2 has False"),
         ({"text_config": {"rope_scaling": {"type": "linear", "factor": 2.0}}}, "RoPE is .*linear.* unscaled"),
         ({"text_config": {"rope_parameters": {"rope_type": "yarn"}}}, "RoPE is .*yarn.* unscaled"),
         ({"text_config": {"hidden_size": "wide"}}, "hidden_size is 'wide'"),
