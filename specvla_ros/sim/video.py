@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +39,8 @@ class VideoWriter:
 
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
+        # Ctrl-C reaches the main thread alone; where it interrupts imageio, that kills ffmpeg and the film with it.
+        self._thread = ThreadPoolExecutor(max_workers=1)
         self._writer: Any
         if path.suffix == ".mp4":
             # Frames of other sizes than multiples of 2 cannot be H.264; macro_block_size 2 asks for no more than that.
@@ -47,13 +50,14 @@ class VideoWriter:
 
     def write(self, image: NDArray[np.uint8], caption: str) -> None:
         """Append one (H, W, 3) RGB frame as LIBERO renders it; it is turned upright."""
+        frame = captioned(np.ascontiguousarray(image[::-1]), caption)
         with self._telling():
-            self._writer.append_data(captioned(np.ascontiguousarray(image[::-1]), caption))
+            self._thread.submit(self._writer.append_data, frame).result()
 
     def close(self) -> None:
         """Finish the file."""
-        with self._telling():
-            self._writer.close()
+        with self._thread, self._telling():
+            self._thread.submit(self._writer.close).result()
 
     @contextmanager
     def _telling(self) -> Iterator[None]:

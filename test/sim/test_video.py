@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import signal
+import subprocess
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +29,36 @@ def test_frames_are_written_upright_with_a_caption(tmp_path: Path, suffix: str) 
     assert frame.shape == (64 * SCALE + CAPTION_HEIGHT, 64 * SCALE, 3)
     assert frame[20, 64, 0] < 60 and frame[110, 64, 0] > 200, "red was on top of the upside-down image"
     assert frame[-CAPTION_HEIGHT:].max() > 100, "the caption is there"
+
+
+class InterruptedPipe:
+    """To ffmpeg; Ctrl-C comes in the middle of each frame."""
+
+    def __init__(self, pipe: Any) -> None:
+        self.close = pipe.close
+        self._pipe = pipe
+
+    def write(self, data: bytes) -> None:
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(0.01)
+        self._pipe.write(data)
+
+
+def test_ctrl_c_in_the_middle_of_a_frame_leaves_a_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Process(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            if self.stdin and not isinstance(self.stdin, InterruptedPipe):
+                monkeypatch.setattr(self, "stdin", InterruptedPipe(self.stdin))
+
+    video = VideoWriter(tmp_path / "film.mp4", rate=20)
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            video.write(np.zeros((64, 64, 3), np.uint8), "pick up")
+    video.close()
+    monkeypatch.undo()
+    assert len(imageio.mimread(tmp_path / "film.mp4")) == 3
 
 
 def test_another_ending_is_refused(tmp_path: Path) -> None:
