@@ -16,6 +16,7 @@ from rclpy.exceptions import InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
 
 from specvla_ros.errors import SpecVLAError
 
@@ -60,8 +61,8 @@ def run_node(
 ) -> None:
     """Build a node and let `work` run until it returns or the process is told to stop.
 
-    An error in a parameter or a file ends the process with one sentence and exit code 1; Ctrl-C and SIGTERM end it
-    with 0.
+    An error in an argument, a parameter or a file ends the process with one sentence and exit code 1; Ctrl-C and SIGTERM
+    end it with 0.
 
     Args:
         speaks_last: the node's `close` still has something to publish. rclpy's own handlers would have taken its
@@ -70,9 +71,12 @@ def run_node(
     arguments = list(args) if args is not None else None
     handlers = SignalHandlerOptions.NO if speaks_last else None
     try:
+        others = remove_ros_args(arguments)[1:]
         rclpy.init(args=arguments, signal_handler_options=handlers)
     except RuntimeError as error:  # what rclpy raises for ROS arguments has nothing else in common
         sys.exit(f"{name}: the ROS arguments, or a file that they name, cannot be read: {error}")
+    if others:  # such as a parameter file, whose limits would not count
+        sys.exit(f"{name}: {' '.join(others)}: a node takes ROS arguments only, and those come after --ros-args")
     if speaks_last:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, StopSignal.handle)

@@ -41,3 +41,11 @@ def test_a_signal_whose_interrupt_python_ignores_ends_the_node_all_the_same(numb
         output, _ = child.communicate(timeout=PATIENCE)
     assert "Exception ignored" in output, "the interrupt fell where Python ignores it"
     assert "the last word" in output and child.returncode == 0
+
+
+def test_a_parameter_file_that_is_no_ros_argument_does_not_count_for_nothing() -> None:
+    code = "from specvla_ros.nodes.run import run_node; run_node('node', lambda: exit('it was built'), print, None)"
+    with process(code, "--params-file", "own.yaml") as child:
+        output, _ = child.communicate(timeout=PATIENCE)
+    assert child.returncode == 1
+    assert "--params-file own.yaml: a node takes ROS arguments only, and those come after --ros-args" in output

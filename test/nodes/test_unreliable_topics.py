@@ -36,7 +36,7 @@ class StuckEnvironment(FakeEnvironment):
         Path(sys.argv[1]).touch()
         time.sleep(10.0)
 
-main(sys.argv, create=StuckEnvironment)
+main(sys.argv[1:], create=StuckEnvironment)
 """
 
 
