@@ -61,8 +61,8 @@ def run_node(
 ) -> None:
     """Build a node and let `work` run until it returns or the process is told to stop.
 
-    An error in an argument, a parameter or a file ends the process with one sentence and exit code 1; Ctrl-C and SIGTERM
-    end it with 0.
+    An error in an argument, a parameter or a file ends the process with one sentence and exit code 1; Ctrl-C and
+    SIGTERM end it with 0.
 
     Args:
         speaks_last: the node's `close` still has something to publish. rclpy's own handlers would have taken its
