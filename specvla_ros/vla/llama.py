@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from specvla_ros.gpu_memory import free_memory
 from specvla_ros.vla import kernels
 from specvla_ros.vla.cache import KeyValueCache
 from specvla_ros.vla.config import LlamaConfig
@@ -150,7 +151,9 @@ def quantise_projections(module: M, device: torch.device, kind: str) -> M:
 
 def lay_out_projections(module: M, device: torch.device, weights: str) -> M:
     """`fuse_projections`, or `quantise_projections` where the weights are to be of one of its kinds."""
-    return quantise_projections(module, device, weights) if weights in KINDS else fuse_projections(module)
+    module = quantise_projections(module, device, weights) if weights in KINDS else fuse_projections(module)
+    free_memory()  # torch keeps what the single projections took, half of a 7B model, for others as small
+    return module
 
 
 def _quantised(kind: str, *projections: Linear, gated: bool = False) -> QuantisedLinear:

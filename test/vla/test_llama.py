@@ -7,7 +7,7 @@ import torch
 from models import random_target
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from specvla_ros.vla.llama import fuse_projections
+from specvla_ros.vla.llama import fuse_projections, lay_out_projections
 from specvla_ros.vla.model import OpenVLA
 
 LENGTH = 24
@@ -66,6 +66,15 @@ def test_fused_projections_change_no_feature_no_parameter_and_need_no_second_cop
                 projection.weight.untyped_storage().data_ptr()
                 == mlp.gate_up.keywords["weight"].untyped_storage().data_ptr()
             )
+
+
+def test_a_gpus_memory_that_the_single_projections_took_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    target, fused_then = random_target(5), list[bool]()
+    attention = target.language_model.model.layers[-1].self_attn
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: fused_then.append(attention.qkv is not None))
+    lay_out_projections(target, torch.device("cpu"), "full")
+    assert fused_then == [True]
 
 
 @torch.inference_mode()
