@@ -3,15 +3,14 @@
 from launch.actions import OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-from rclpy.parameter import parameter_dict_from_yaml_file
 
 from launch import LaunchContext, LaunchDescription
 from specvla_ros.launching import (
     config_argument,
-    config_file,
     configured_node,
     end_on_failure,
     parameter_arguments,
+    parameters_in_file,
     room_for_images,
 )
 from specvla_ros.nodes.bridge_parameters import PARAMETERS as BRIDGE_PARAMETERS
@@ -20,14 +19,8 @@ from specvla_ros.nodes.policy_parameters import PARAMETERS as POLICY_PARAMETERS
 
 def mode(context: LaunchContext) -> str:
     """The bridge's mode: the argument, else its YAML file's, else the default."""
-    if given := LaunchConfiguration("mode").perform(context):
-        return given
-    file = config_file(context, "libero_config")
-    try:
-        values = parameter_dict_from_yaml_file(file, use_wildcard=True, target_nodes=["/libero_bridge"])
-    except RuntimeError:  # it says nothing of the bridge
-        values = {}
-    return values["mode"].value.string_value if "mode" in values else "lockstep"
+    given = LaunchConfiguration("mode").perform(context)
+    return given or parameters_in_file(context, "libero_config", "libero_bridge").get("mode", "lockstep")
 
 
 def nodes(context: LaunchContext) -> list[Node]:

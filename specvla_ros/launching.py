@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -33,16 +33,21 @@ def config_argument(name: str, file: str) -> DeclareLaunchArgument:
     )
 
 
-def config_file(context: LaunchContext, name: str) -> str:
-    """The YAML file that the argument of that name gives.
+def parameters_in_file(context: LaunchContext, argument: str, name: str) -> dict[str, Any]:
+    """What the YAML file that an argument gives holds for a node of that name, in whatever namespace.
 
     Raises:
-        ConfigurationError: there is none; launch_ros would start the node without it.
+        ConfigurationError: there is no such file, or it is about other nodes; ROS would start the node without it.
     """
-    file = LaunchConfiguration(name).perform(context)
-    if not Path(file).is_file():
-        raise ConfigurationError(f"{name}:={file} is no file; expected a YAML file of parameters")
-    return file
+    file = Path(LaunchConfiguration(argument).perform(context))
+    if not file.is_file():
+        raise ConfigurationError(f"{argument}:={file} is no file; expected a YAML file of parameters")
+    found = [values for node, values in _nodes(yaml.safe_load(file.read_text())) if node in (name, "*", "**")]
+    if not found:
+        raise ConfigurationError(
+            f"{argument}:={file} holds nothing for this node; expected {name}: or /**: above ros__parameters:"
+        )
+    return {key: value for values in found for key, value in values.items()}
 
 
 def parameter_arguments(
@@ -80,8 +85,9 @@ def configured_node(
         keywords: handed to `launch_ros.actions.Node`.
 
     Raises:
-        ConfigurationError: there is no such YAML file, or an argument does not fit its parameter.
+        ConfigurationError: there is no YAML file for the node, or an argument does not fit its parameter.
     """
+    parameters_in_file(context, config, name)  # or the node would go by its defaults
     given = {spec.name: LaunchConfiguration(spec.name).perform(context) for spec in specs}
     overrides = {spec.name: _typed(spec, given[spec.name]) for spec in specs if given[spec.name] != ""}
     return Node(
@@ -90,7 +96,7 @@ def configured_node(
         name=name,
         output="screen",
         emulate_tty=True,
-        parameters=[config_file(context, config), _parameter_file(name, {**overrides, **(fixed or {})})],
+        parameters=[LaunchConfiguration(config), _parameter_file(name, {**overrides, **(fixed or {})})],
         **keywords,
     )
 
@@ -105,6 +111,15 @@ def room_for_images() -> list[SetEnvironmentVariable]:
 def end_on_failure(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
     """For `on_exit`: whoever waits for a node that could not start would wait for its time-out."""
     return Shutdown(reason=f"{event.process_name} failed") if event.returncode else None
+
+
+def _nodes(content: Any, node: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each node's name and parameters; namespaces stand before the name or around it."""
+    for key, value in content.items() if isinstance(content, dict) else ():
+        if key == "ros__parameters":
+            yield node, value or {}
+        else:
+            yield from _nodes(value, str(key).rsplit("/", 1)[-1])
 
 
 def _parameter_file(name: str, values: dict[str, Any]) -> str:

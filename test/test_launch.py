@@ -109,12 +109,20 @@ def test_an_argument_that_does_not_fit_its_parameter_is_refused(argument: str) -
         nodes_of("policy.launch.py", **{name: value})
 
 
+def test_a_parameter_file_for_other_nodes_starts_none_with_its_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text("policy_node: {ros__parameters: {workspace_low: [0.2, -0.4, 0.0]}}")
+    with pytest.raises(ConfigurationError, match="holds nothing for this node; expected specvla: or /"):
+        nodes_of("policy.launch.py", policy_config=str(file))
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
         ("/**: {ros__parameters: {mode: realtime}}", "realtime"),
         ("specvla: {ros__parameters: {threshold: 3}}\nlibero_bridge: {ros__parameters: {mode: realtime}}", "realtime"),
-        ("specvla: {ros__parameters: {threshold: 3}}", "lockstep"),
+        ("sim: {libero_bridge: {ros__parameters: {mode: realtime}}}", "realtime"),
+        ("/**/libero_bridge: {ros__parameters: {task: 3}}", "lockstep"),
     ],
 )
 def test_the_clock_is_simulated_if_the_users_own_file_has_the_bridge_run_in_real_time(
