@@ -27,7 +27,7 @@ def conditions(device: torch.device, rates: Rates, memory: Mapping[str, int]) ->
     found["load"] = f"{os.getloadavg()[0]:.1f} processes in the last minute, this one among them"
     found["processor clock"] = _processor_clock()
     if device.type == "cuda":
-        found.update(_gpu(device.index or 0))
+        found.update(_gpu(device))
         found.update({f"GPU memory, {what}": f"{size / 1e9:.1f} GB" for what, size in memory.items()})
     found["copy bandwidth"] = f"{rates.bandwidth / 1e9:.1f} GB/s, read and written"
     found["matrix rate"] = f"{rates.arithmetic / 1e12:.3f} TFLOP/s"
@@ -41,9 +41,10 @@ def _processor_clock() -> str:
     return f"{max(clocks):.0f} MHz" if clocks else UNKNOWN
 
 
-def _gpu(index: int) -> dict[str, str]:
-    """Driver and clocks by the driver's own tool."""
-    command = ["nvidia-smi", f"--id={index}", f"--query-gpu={','.join(GPU_FIELDS)}", "--format=csv,noheader"]
+def _gpu(device: torch.device) -> dict[str, str]:
+    """Driver and clocks by the driver's own tool, which counts also the GPUs that CUDA_VISIBLE_DEVICES hides."""
+    uuid = torch.cuda.get_device_properties(device).uuid
+    command = ["nvidia-smi", f"--id=GPU-{uuid}", f"--query-gpu={','.join(GPU_FIELDS)}", "--format=csv,noheader"]
     try:
         line = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError):
