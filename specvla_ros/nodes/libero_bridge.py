@@ -143,18 +143,19 @@ class LiberoBridge(Node):
         return self._finish(environment, frame)
 
     def _open_files(self) -> None:
-        values = self._values
-        for name in ("video", "result"):
-            if values[name]:
-                writable(Path(values[name]))
-        if values["video"]:
-            self._video = VideoWriter(Path(values["video"]), CONTROL_RATE)
+        writable(self._path("result"))
+        if video := writable(self._path("video")):
+            self._video = VideoWriter(video, CONTROL_RATE)
             self._files.callback(self._video.close)
-        if values["bag"]:
+        if bag := self._path("bag"):
             from specvla_ros.nodes.bag import BagWriter
 
-            self._bag = BagWriter(Path(values["bag"]), values["bag_storage"])
+            self._bag = BagWriter(bag, self._values["bag_storage"])
             self._files.callback(self._bag.close)
+
+    def _path(self, name: str) -> Path | None:
+        """A parameter that names a file; no shell has expanded the ~ in `bag:=~/episode`."""
+        return Path(self._values[name]).expanduser() if self._values[name] else None
 
     def close(self) -> None:
         """Stop the executor and finish the files.
@@ -350,9 +351,7 @@ class LiberoBridge(Node):
         self.get_logger().info(
             f"{outcome} after {frame.step} steps, {report['steps_per_second']} steps/s, latency {report['latency_ms']}"
         )
-        if values["result"]:
-            path = Path(values["result"])
-            path.parent.mkdir(parents=True, exist_ok=True)
+        if path := self._path("result"):
             path.write_text(json.dumps(report, indent=2) + "\n")
         return report
 

@@ -36,7 +36,7 @@ class ReplayNode(Node):
         folder = declare(self, PARAMETERS)["bag"]
         if not folder:
             raise BagError("parameter bag is empty; give the rosbag2 folder of a recorded episode")
-        with BagReader(Path(folder)) as bag:
+        with BagReader(Path(folder).expanduser()) as bag:
             self._commands = [command for _, command in bag.messages("/ee_command")]
             statuses = [status for _, status in bag.messages("/episode_status")]
         if not self._commands or not statuses:

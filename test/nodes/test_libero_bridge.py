@@ -165,6 +165,18 @@ main("""
         assert len(list(bag.messages("/ee_command"))) == 3
 
 
+def test_files_in_the_home_directory_are_found_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    files = {"video": "~/film.gif", "bag": "~/bag", "result": "~/result.json"}
+    with policy_process():
+        code, output = run_bridge(FAKE_SCENE.replace("SUCCESS", "0"), max_steps=2, **files)
+    assert code == 0, output
+    assert {"film.gif", "bag", "result.json"} <= {path.name for path in tmp_path.iterdir()}
+    with process(REPLAY, *parameters(bag="~/other")) as replay:
+        output, _ = replay.communicate(timeout=PATIENCE)
+    assert f"{tmp_path}/other cannot be read" in output
+
+
 @pytest.mark.parametrize("values", [{"bag": "/proc/no/bag"}, {"video": "/proc/film.mp4"}, {"result": "/proc/no.json"}])
 def test_an_output_that_cannot_be_written_is_refused_before_the_episode(values: dict[str, str]) -> None:
     code, output = run_bridge(FAKE_SCENE.replace("SUCCESS", "0"), **values)
