@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rclpy
 
 launch_ros = pytest.importorskip(
     "launch_ros", reason="launch_ros is in no package registry; it comes with a ROS 2 installation"
@@ -32,8 +33,9 @@ from peer import PATIENCE, running_peer, wait_until  # noqa: E402
 
 from launch import LaunchContext, LaunchDescription  # noqa: E402
 from specvla_ros.errors import ConfigurationError  # noqa: E402
+from specvla_ros.launching import _parameter_file  # noqa: E402
 from specvla_ros.nodes.bridge_parameters import PARAMETERS as BRIDGE  # noqa: E402
-from specvla_ros.nodes.parameters import ParameterSpec  # noqa: E402
+from specvla_ros.nodes.parameters import ParameterSpec, declare  # noqa: E402
 from specvla_ros.nodes.policy_parameters import PARAMETERS as POLICY  # noqa: E402
 from specvla_ros.nodes.replay_node import PARAMETERS as REPLAY  # noqa: E402
 
@@ -114,6 +116,19 @@ def test_a_parameter_file_for_other_nodes_starts_none_with_its_defaults(tmp_path
     file.write_text("policy_node: {ros__parameters: {workspace_low: [0.2, -0.4, 0.0]}}")
     with pytest.raises(ConfigurationError, match="holds nothing for this node; expected specvla: or /"):
         nodes_of("policy.launch.py", policy_config=str(file))
+
+
+def test_arguments_count_as_typed_in_whatever_namespace_and_over_the_users_own_file(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("/**: {ros__parameters: {threshold: 1}}\nleft: {specvla: {ros__parameters: {threshold: 2}}}")
+    given = _parameter_file("specvla", {"threshold": 3, "checkpoint": "0801", "unnorm_key": "a: 'é', \"y\""})
+    context = rclpy.Context()
+    rclpy.init(args=["--ros-args", "--params-file", str(own), "--params-file", given], context=context)
+    node = rclpy.create_node("specvla", namespace="left", context=context)
+    values = declare(node, POLICY)
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+    assert (values["threshold"], values["checkpoint"], values["unnorm_key"]) == (3, "0801", "a: 'é', \"y\"")
 
 
 @pytest.mark.parametrize(
