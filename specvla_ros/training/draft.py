@@ -32,8 +32,8 @@ BETAS = (0.9, 0.95)
 CLIP = 0.5
 STATE_FILE = "state.pt"
 LOG_EVERY = 50
-FREE_TO_CHANGE = ("output", "steps", "minutes", "validate_every", "device")
-"""Options that a continued run may have different."""
+FREE_TO_CHANGE = ("checkpoint", "output", "steps", "minutes", "validate_every", "device")
+"""Options that a continued run may have different. Of the checkpoint the weights count, and not where they lie."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,6 +182,7 @@ def test_a_target_that_was_trained_further_in_its_place_gets_no_older_ones_draft
 
     regenerate_with(seed=0)
     train_draft(short)
+    train_draft(replace(short, checkpoint=options.checkpoint))  # the same weights
     regenerate_with(seed=1)
     with pytest.raises(ConfigurationError, match="was trained with another target; give another output"):
         train_draft(short)
