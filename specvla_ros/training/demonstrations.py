@@ -202,7 +202,7 @@ def count_moving_steps(path: Path) -> int:
 
 def instruction_of(path: Path) -> str:
     """The instruction that OpenVLA's evaluation gives: from the file's name, less its scene, in lower case."""
-    words = re.sub(r"^[A-Z][A-Z0-9_]*SCENE\d+_", "", path.name.removesuffix(FILE_SUFFIX))
+    words = re.sub(r"^[A-Z][A-Z0-9_]*SCENE\d+_", "", path.name.removesuffix(FILE_SUFFIX).removesuffix(".hdf5"))
     return words.replace("_", " ").lower()
 
 

@@ -103,6 +103,7 @@ def test_liberos_own_file_has_neither_landmarks_nor_seeds(tmp_path: Path) -> Non
         ("KITCHEN_SCENE3_turn_on_the_stove_demo.hdf5", "turn on the stove"),
         ("LIVING_ROOM_SCENE2_put_both_in_the_basket_demo.hdf5", "put both in the basket"),
         ("STUDY_SCENE1_pick_up_the_book_demo.hdf5", "pick up the book"),
+        ("pick_up_the_cup.hdf5", "pick up the cup"),
     ],
 )
 def test_the_instruction_is_the_files_name_without_its_scene(name: str, instruction: str) -> None:
