@@ -17,7 +17,7 @@ from specvla_ros.policy import PLAIN, Action, DecodeStats, Thresholds, expand_th
 from specvla_ros.shipped import checkpoint_directory
 from specvla_ros.speculative.build import build_drafter
 from specvla_ros.speculative.decode import SpeculativeDecoder
-from specvla_ros.speculative.drafter import Drafter
+from specvla_ros.speculative.drafter import Drafter, History
 from specvla_ros.speculative.eagle import TreeConfig
 from specvla_ros.speculative.stopwatch import Stopwatch
 from specvla_ros.vla.actions import ActionTokenizer, NormStats, select_norm_stats
@@ -74,6 +74,7 @@ class OpenVLAPolicy:
         self._tokenizer = tokenizer
         self._actions = ActionTokenizer(decoder.target.config.vocabulary_size)
         self._norm_stats = norm_stats
+        self._history = History()
         self.preparation = preparation
 
     def act(self, image: NDArray[np.uint8], instruction: str) -> Action:
@@ -116,8 +117,8 @@ class OpenVLAPolicy:
             return self._decode(input_ids, pixel_values, Stopwatch(self.decoder.target.device))
 
     def reset(self) -> None:
-        """A new episode begins: drafts forget the last actions."""
-        self.decoder.drafter.reset()
+        """A new episode begins: drafts know nothing of the last actions."""
+        self._history.clear()
 
     def with_draft(
         self, draft: str, thresholds: Thresholds, tree: TreeConfig | None = None, sha256: str = ""
@@ -135,11 +136,16 @@ class OpenVLAPolicy:
             return self.with_drafter(drafter, thresholds)
 
     def with_drafter(self, drafter: Drafter, thresholds: Thresholds) -> OpenVLAPolicy:
-        """Another policy on the same weights, with a draft, a cache and a history of its own."""
+        """Another policy on the same weights, with a draft and a cache of its own."""
         return self.with_decoder(new_decoder(self.decoder.target, drafter, graphs=self._graphs), thresholds)
 
     def with_decoder(self, decoder: SpeculativeDecoder, thresholds: Thresholds) -> OpenVLAPolicy:
-        """Another policy that reads and acts alike, around another decoder."""
+        """Another policy that reads and acts alike, with a history of its own.
+
+        Args:
+            decoder: may be another policy's too: what they have in common needs no more memory. One of them acts at a
+                time.
+        """
         return OpenVLAPolicy(
             self._directory,
             decoder,
@@ -151,7 +157,7 @@ class OpenVLAPolicy:
         )
 
     def _decode(self, input_ids: Tensor, pixel_values: Tensor, stopwatch: Stopwatch) -> Action:
-        return self.action(*self.decoder.decode(input_ids, pixel_values, self.thresholds, stopwatch))
+        return self.action(*self.decoder.decode(input_ids, pixel_values, self.thresholds, self._history, stopwatch))
 
     def action(self, tokens: list[int], stats: DecodeStats) -> Action:
         """What seven action tokens mean in the checkpoint's units."""
@@ -218,6 +224,24 @@ def load_policy(
         drafter = build_drafter(draft, target, CAPACITY, tree or TreeConfig(), directory, draft_sha256)
         decoder = new_decoder(target, drafter, graphs=graphs, advance=advance)
     return OpenVLAPolicy(directory, decoder, tokenizer, norm_stats, preparation, thresholds, graphs=graphs)
+
+
+def share_decoders(first: OpenVLAPolicy, conditions: Sequence[tuple[str, Thresholds]]) -> list[OpenVLAPolicy]:
+    """A policy for each draft and thresholds, on the same weights; those with the same draft take the memory of one.
+
+    One of them acts at a time.
+
+    Args:
+        first: a policy with the first condition's draft.
+
+    Raises:
+        CheckpointError, ConfigurationError: see `OpenVLAPolicy.with_draft`.
+    """
+    decoders = {conditions[0][0]: first.decoder}
+    for draft, thresholds in conditions:
+        if draft not in decoders:
+            decoders[draft] = first.with_draft(draft, thresholds).decoder
+    return [first.with_decoder(decoders[draft], thresholds) for draft, thresholds in conditions]
 
 
 def pixels(image: NDArray[np.uint8], preparation: str) -> Tensor:

@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from specvla_ros.speculative.drafter import Prefix
+from specvla_ros.speculative.drafter import History, Prefix
 from specvla_ros.speculative.eagle import EagleHead
 from specvla_ros.speculative.tree import DraftTree
 from specvla_ros.vla.config import LlamaConfig, OpenVLAConfig, VisionConfig
@@ -93,14 +93,18 @@ class GuessingDrafter:
             depths.append(depths[parent] + 1)
         return DraftTree.from_parents(torch.tensor(tokens), torch.tensor(parents), depth)
 
-    def end_action(self, tokens: list[int]) -> None:
-        pass
-
-    def reset(self) -> None:
+    def clear(self) -> None:
         pass
 
     def _random(self, bound: int) -> int:
         return int(torch.randint(bound, (), generator=self._generator))
+
+
+def after(*actions: list[int]) -> History:
+    """An episode whose last actions were these."""
+    history = History()
+    history.extend(actions)
+    return history
 
 
 def random_inputs(seed: int, length: int = 6) -> tuple[Tensor, Tensor]:

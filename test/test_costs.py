@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from specvla_ros.policy import DecodeStats, Thresholds, expand_thresholds
 from specvla_ros.speculative.decode import SpeculativeDecoder
-from specvla_ros.speculative.drafter import Drafter
+from specvla_ros.speculative.drafter import Drafter, History
 from specvla_ros.speculative.eagle import EagleDrafter, TreeConfig
 from specvla_ros.speculative.history import HoldDrafter, LinearDrafter
 from specvla_ros.speculative.merged import MergedDrafter
@@ -54,7 +54,8 @@ def run(name: str, thresholds: Thresholds) -> list[DecodeStats]:
     """Decode the scenes one after the other."""
     target = random_target(11)
     decoder = SpeculativeDecoder(target, drafter(name, target), capacity=CAPACITY)
-    return [decoder.decode(*random_inputs(scene), thresholds)[1] for scene in SCENES]
+    history = History()
+    return [decoder.decode(*random_inputs(scene), thresholds, history)[1] for scene in SCENES]
 
 
 @contextmanager
@@ -100,10 +101,11 @@ def test_an_action_takes_as_many_forwards_as_it_ever_did(
 def test_each_forward_waits_for_the_device_once(name: str) -> None:
     target = random_target(11)
     decoder = SpeculativeDecoder(target, drafter(name, target), capacity=CAPACITY)
+    history = History()
     for scene in SCENES:
         inputs = random_inputs(scene)
         with copies_to_host() as seen:
-            _, stats = decoder.decode(*inputs, RELAXED)
+            _, stats = decoder.decode(*inputs, RELAXED, history)
         assert seen == {"tolist": stats.forwards}, "the first token, then path, distances and next token of each round"
 
 
@@ -123,10 +125,10 @@ def kernels(name: str, layers: int) -> tuple[int, int]:
     """Of an action in a scene that was seen just before, and its forwards."""
     target = fuse_projections(random_target(11, layers))
     decoder = SpeculativeDecoder(target, drafter(name, target), capacity=CAPACITY)
-    inputs = random_inputs(0)
-    decoder.decode(*inputs, STRICT)
+    inputs, history = random_inputs(0), History()
+    decoder.decode(*inputs, STRICT, history)
     with Kernels() as seen:
-        _, stats = decoder.decode(*inputs, STRICT)
+        _, stats = decoder.decode(*inputs, STRICT, history)
     return seen.count, stats.forwards
 
 

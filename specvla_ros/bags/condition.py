@@ -97,17 +97,20 @@ def load(
     """
     import torch
 
-    from specvla_ros.runtime import load_policy
+    from specvla_ros.runtime import load_policy, share_decoders
 
     torch.set_num_threads(1)
     checkpoint = conditions[0].checkpoint
     directory = checkpoint_directory(checkpoint)
     key, _ = select_norm_stats(read_norm_stats(directory), unnorm_key or None, directory)
-    plain = load_policy(
-        checkpoint or None, device=device, dtype=dtype, unnorm_key=unnorm_key or None, preparation=preparation
+    first = load_policy(
+        checkpoint or None,
+        conditions[0].draft,
+        device=device,
+        dtype=dtype,
+        unnorm_key=unnorm_key or None,
+        preparation=preparation,
     )
-    vocabulary_size = plain.decoder.target.config.vocabulary_size
-    return [
-        Loaded(plain.with_draft(one.draft, one.thresholds), vocabulary_size, key.startswith("libero"))
-        for one in conditions
-    ]
+    vocabulary_size = first.decoder.target.config.vocabulary_size
+    policies = share_decoders(first, [(one.draft, one.thresholds) for one in conditions])
+    return [Loaded(policy, vocabulary_size, key.startswith("libero")) for policy in policies]

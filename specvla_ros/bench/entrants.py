@@ -155,6 +155,7 @@ class _Field:
     def __init__(self, options: BenchOptions, plain: OpenVLAPolicy, meter: WorkMeter, frames: Frames) -> None:
         self._options, self._plain, self._meter = options, plain, meter
         self._count = len(frames.images)
+        self._drafters: dict[str, Drafter] = {}
         self._target = plain.decoder.target
         self._on_gpu = self._target.device.type == "cuda"
         length = PATCHES + len(plain.prepare(frames.images[0], frames.instruction)[0])
@@ -190,10 +191,14 @@ class _Field:
             yield Entrant(name, MEASURED, policy=policy, memory=self._memory() - before, weights=kind)
 
     def measured(self, draft: str) -> Iterator[Entrant]:
-        """A draft at each threshold."""
+        """A draft at each threshold, by one decoder."""
+        before = self._memory()
+        decoder = recorded(self._decoder(self._drafter(draft)))
+        memory = self._memory() - before
         for threshold in THRESHOLDS:
             name = f"{draft}, r = {threshold}" if threshold else f"{draft}, strict"
-            yield self._entrant(name, MEASURED, lambda: self._decoder(self._drafter(draft)), draft, threshold)
+            policy = self._plain.with_decoder(decoder, expand_thresholds(threshold))
+            yield Entrant(name, MEASURED, draft, threshold, Observed(policy, self._meter), memory=memory)
 
     def imposed(self, draft: str) -> Iterator[Entrant]:
         """A draft whose accepted lengths are decided."""
@@ -234,13 +239,16 @@ class _Field:
         return torch.cuda.memory_reserved(self._target.device)
 
     def _drafter(self, name: str) -> Drafter:
+        """The same for all rows that have it: it keeps nothing between actions."""
+        if name not in self._drafters:
+            self._drafters[name] = drafter = self._new_drafter(name)
+            self._meter.watch_drafts(drafter)
+        return self._drafters[name]
+
+    def _new_drafter(self, name: str) -> Drafter:
         if self._options.size:
-            drafter = random_drafter(name, self._target)
-        else:
-            directory = checkpoint_directory(self._options.checkpoint)
-            drafter = build_drafter(name, self._target, CAPACITY, TreeConfig(), directory)
-        self._meter.watch_drafts(drafter)
-        return drafter
+            return random_drafter(name, self._target)
+        return build_drafter(name, self._target, CAPACITY, TreeConfig(), checkpoint_directory(self._options.checkpoint))
 
 
 def _large(options: BenchOptions) -> Entrant:

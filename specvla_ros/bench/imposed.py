@@ -14,7 +14,7 @@ from torch import Tensor
 from specvla_ros.bench.distribution import Rounds
 from specvla_ros.policy import DecodeStats, Thresholds
 from specvla_ros.speculative.decode import SpeculativeDecoder
-from specvla_ros.speculative.drafter import Drafter, Prefix
+from specvla_ros.speculative.drafter import Drafter, History, Prefix
 from specvla_ros.speculative.stopwatch import Stopwatch
 from specvla_ros.speculative.tree import DraftTree
 from specvla_ros.vla.graphs import Runner
@@ -43,13 +43,9 @@ class DeepDrafter:
         shape = self._shapes[key]
         return DraftTree(tree.tokens, shape.parents, shape.ancestors, shape.depths)
 
-    def end_action(self, tokens: list[int]) -> None:
-        """Tell the other drafter."""
-        self.drafter.end_action(tokens)
-
-    def reset(self) -> None:
-        """Reset the other drafter."""
-        self.drafter.reset()
+    def clear(self) -> None:
+        """Clear the other drafter."""
+        self.drafter.clear()
 
 
 class ImposedDecoder(SpeculativeDecoder):
@@ -70,11 +66,16 @@ class ImposedDecoder(SpeculativeDecoder):
         self._wanted = torch.zeros((), dtype=torch.long, device=target.device)
 
     def decode_patches(
-        self, input_ids: Tensor, patches: Tensor, thresholds: Thresholds, stopwatch: Stopwatch | None = None
+        self,
+        input_ids: Tensor,
+        patches: Tensor,
+        thresholds: Thresholds,
+        history: History | None = None,
+        stopwatch: Stopwatch | None = None,
     ) -> tuple[list[int], DecodeStats]:
         """See `SpeculativeDecoder`; the thresholds decide nothing."""
         self._rounds = iter(next(self._actions))
-        return super().decode_patches(input_ids, patches, thresholds, stopwatch)
+        return super().decode_patches(input_ids, patches, thresholds, history, stopwatch)
 
     def _verify(self, tree: DraftTree) -> list[int]:
         self._wanted.fill_(next(self._rounds, 0))

@@ -38,13 +38,12 @@ class Rig:
         )
 
     def load_policies(self, several: Sequence[EvaluationOptions]) -> list[Policy]:
-        """A policy for each, all of one checkpoint and on the same weights: they need the memory of one."""
-        from specvla_ros.runtime import OpenVLAPolicy
+        """A policy for each, all of one checkpoint: they need the memory of one, and of each draft once."""
+        from specvla_ros.runtime import OpenVLAPolicy, share_decoders
 
         first = self.load_policy(several[0])
         assert isinstance(first, OpenVLAPolicy)
-        others = [first.with_draft(one.draft, expand_thresholds(one.threshold)) for one in several[1:]]
-        return [first, *others]
+        return [*share_decoders(first, [(one.draft, expand_thresholds(one.threshold)) for one in several])]
 
     def create_environment(self, options: EvaluationOptions, task: Task) -> Environment:
         """The scene of a task."""

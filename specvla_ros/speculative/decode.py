@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from specvla_ros.errors import ConfigurationError, DecodeError
 from specvla_ros.policy import ACTION_LENGTH, DecodeStats, Thresholds
 from specvla_ros.speculative.acceptance import deviations, longest_accepted_node
-from specvla_ros.speculative.drafter import Drafter, Prefix
+from specvla_ros.speculative.drafter import Drafter, History, Prefix
 from specvla_ros.speculative.stopwatch import Stopwatch
 from specvla_ros.speculative.tree import DraftTree
 from specvla_ros.vla.cache import KeyValueCache
@@ -72,7 +72,12 @@ class SpeculativeDecoder:
 
     @torch.inference_mode()
     def decode(
-        self, input_ids: Tensor, pixel_values: Tensor, thresholds: Thresholds, stopwatch: Stopwatch | None = None
+        self,
+        input_ids: Tensor,
+        pixel_values: Tensor,
+        thresholds: Thresholds,
+        history: History | None = None,
+        stopwatch: Stopwatch | None = None,
     ) -> tuple[list[int], DecodeStats]:
         """One action.
 
@@ -83,6 +88,7 @@ class SpeculativeDecoder:
             input_ids: (n,) prompt ids, BOS first.
             pixel_values: (1, 6, 224, 224).
             thresholds: bins, per dimension.
+            history: of the episode; the action is added to it. By default there was no action before.
             stopwatch: goes on counting where the caller's work ended; by default the clock starts here.
 
         Returns:
@@ -96,14 +102,20 @@ class SpeculativeDecoder:
         self._require_room(input_ids)
         with stopwatch.phase("vision"):
             (patches,) = self.runner.run("vision", self._see, pixel_values)
-        return self.decode_patches(input_ids, patches, thresholds, stopwatch)
+        return self.decode_patches(input_ids, patches, thresholds, history, stopwatch)
 
     @torch.inference_mode()
     def decode_patches(
-        self, input_ids: Tensor, patches: Tensor, thresholds: Thresholds, stopwatch: Stopwatch | None = None
+        self,
+        input_ids: Tensor,
+        patches: Tensor,
+        thresholds: Thresholds,
+        history: History | None = None,
+        stopwatch: Stopwatch | None = None,
     ) -> tuple[list[int], DecodeStats]:
         """`decode` from the (256, hidden) projected patches of an image that was seen before."""
         stopwatch = stopwatch or Stopwatch(self.target.device)
+        history = History() if history is None else history
         misses = self.runner.misses
         self._require_room(input_ids)
         self._set_limits(thresholds)
@@ -111,7 +123,7 @@ class SpeculativeDecoder:
         accepted_per_round: list[int] = []
         distances = [0]
         with stopwatch.phase("prefill"):
-            self._prefill(input_ids, patches)
+            self._prefill(input_ids, patches, history)
         while (left := ACTION_LENGTH - len(prefix.tokens)) > 0:
             with stopwatch.phase("draft"):
                 # The verification itself brings one token, so a useful draft is one shorter than what is left.
@@ -120,7 +132,7 @@ class SpeculativeDecoder:
                 path_distances = self._verify(tree)
             accepted_per_round.append(len(path_distances))
             distances += [*path_distances, 0]
-        self.drafter.end_action(prefix.tokens)
+        history.append(prefix.tokens)
         stats = DecodeStats(
             accepted=tuple(accepted_per_round),
             forwards=1 + len(accepted_per_round),
@@ -147,17 +159,16 @@ class SpeculativeDecoder:
         with graphs.recording():
             (patches,) = graphs.run("vision", self._see, torch.zeros(1, 6, IMAGE_SIZE, IMAGE_SIZE))
             for bucket in graphs.buckets:
-                self.drafter.reset()
+                history = History()
                 for _ in range(2):  # without an action before, and with one
-                    self._prefill(torch.full((bucket - PATCHES,), BOS_ID), patches)
+                    self._prefill(torch.full((bucket - PATCHES,), BOS_ID), patches, history)
                     for count in range(1, ACTION_LENGTH):
                         self._prefix.tokens = [config.first_action_id] * count
                         self._cache.truncate(self._prefix.length)
                         self._verify(self.drafter.draft(self._prefix, ACTION_LENGTH - count - 1))
                         done += 1
                         advance(done, steps)
-                    self.drafter.end_action([config.first_action_id] * ACTION_LENGTH)
-        self.drafter.reset()
+                    history.append([config.first_action_id] * ACTION_LENGTH)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
@@ -175,13 +186,13 @@ class SpeculativeDecoder:
             self._limits.copy_(torch.tensor((*thresholds, 0)))
             self._thresholds = thresholds
 
-    def _prefill(self, input_ids: Tensor, patches: Tensor) -> None:
+    def _prefill(self, input_ids: Tensor, patches: Tensor, history: History) -> None:
         """Read image and prompt; the first action token comes with it."""
         length = len(input_ids) + PATCHES
         buckets = [bucket for bucket in self.runner.buckets if bucket >= length]
         slots = min(buckets, default=length)
         self._cache.truncate(0)
-        self._prefix.begin(length, slots, padded=bool(buckets))
+        self._prefix.begin(history, length, slots, padded=bool(buckets))
         ids = F.pad(input_ids, (0, slots - length), value=BOS_ID)
         (outcome,) = self.runner.run(("prefill", slots), self._read_prompt, ids, patches)
         token, is_finite = outcome.tolist()
@@ -273,7 +284,7 @@ class SpeculativeDecoder:
             return
         # 0 * NaN is NaN: clear masked slots, or the next action's padding inherits it.
         self._cache.clear()
-        self.drafter.reset()
+        self.drafter.clear()
         raise DecodeError(
             "the model's logits are not finite, so there is no action; check the checkpoint's weights, or use "
             "float32 or bfloat16 if it runs in float16"

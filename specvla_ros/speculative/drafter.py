@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Protocol
 
 import torch
@@ -16,6 +17,20 @@ ALIGNMENT = 16
 """A padded prompt's masks are a multiple of this wide: GPU attention copies others in each layer."""
 
 
+LAST_ACTIONS = 2
+"""What the drafts without weights look back at."""
+
+
+class History(deque[list[int]]):
+    """The last actions of an episode, the newest at the end: each its seven token ids.
+
+    It belongs to a policy and not to a drafter, so that policies can share one decoder.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(maxlen=LAST_ACTIONS)
+
+
 class Prefix:
     """The committed positions of the action being decoded: what a draft may look at.
 
@@ -27,6 +42,7 @@ class Prefix:
         next_embeddings: (capacity, hidden) the target's input embedding of what follows each of these slots.
         newest: (1,) id of the newest committed token, which the target has not read yet.
         tokens: ids of the action tokens committed so far, at least one: the same on the host.
+        history: the actions before this one.
         prompt_slots: slots of image and prompt.
         padded: whether the prompt occupies a recorded bucket, so that slots may exceed positions.
         prompt_length: scalar tensor, positions of image and prompt.
@@ -44,6 +60,7 @@ class Prefix:
         self.prompt_slots = 0
         self.padded = False
         self.tokens: list[int] = []
+        self.history = History()
         self._visible = torch.ones(capacity, dtype=torch.bool, device=weight.device)
 
     @property
@@ -61,8 +78,9 @@ class Prefix:
         """Position of the newest token, a scalar tensor."""
         return self.prompt_length + (len(self.tokens) - 1)
 
-    def begin(self, prompt_length: int, slots: int, *, padded: bool) -> None:
+    def begin(self, history: History, prompt_length: int, slots: int, *, padded: bool) -> None:
         """An action starts: nothing is committed yet."""
+        self.history = history
         self.prompt_length.fill_(prompt_length)
         self.prompt_slots = slots
         self.padded = padded
@@ -102,13 +120,13 @@ class Prefix:
 
 
 class Drafter(Protocol):
-    """Proposes continuations; whatever it proposes, the target decides."""
+    """Proposes continuations; whatever it proposes, the target decides.
+
+    It keeps nothing from one action to the next.
+    """
 
     def draft(self, prefix: Prefix, depth: int) -> DraftTree:
         """A tree no deeper than `depth` whose root is `prefix.tokens[-1]`."""
 
-    def end_action(self, tokens: list[int]) -> None:
-        """The seven tokens of an action are decided."""
-
-    def reset(self) -> None:
-        """A new episode begins: forget earlier actions."""
+    def clear(self) -> None:
+        """Leave no number of an action behind: the target's, or the draft's own, were not finite."""

@@ -105,11 +105,8 @@ class EagleDrafter:
         key = "draft", id(self), prefix.prompt_slots, len(prefix.tokens), levels
         return DraftTree.from_parts(*prefix.runner.run(key, lambda: self._grow(prefix, levels)))
 
-    def end_action(self, tokens: list[int]) -> None:
-        """The next action starts from its own prefill."""
-
-    def reset(self) -> None:
-        """Nothing is kept between actions, but a NaN left in the cache would count even where nothing attends to it."""
+    def clear(self) -> None:
+        """The next action starts from its own prefill, but a NaN in the cache counts where nothing attends to it."""
         self._cache.clear()
 
     def _grow(self, prefix: Prefix, levels: int) -> tuple[Tensor, ...]:

@@ -10,24 +10,12 @@ from specvla_ros.speculative.tree import DraftTree
 class HoldDrafter:
     """Drafts the last action again, as one path. What KERV's released filter (gain 0.999) amounts to."""
 
-    def __init__(self) -> None:
-        self._last: list[int] = []
-
     def draft(self, prefix: Prefix, depth: int) -> DraftTree:
         """The last action's tokens from the first undecided dimension on; the bare root in a new episode."""
-        first = len(prefix.tokens)
-        following = self._last[first : first + depth]
-        if not following:
-            return DraftTree.bare(prefix.newest)
-        return DraftTree.path(prefix.tokens[-1], following, prefix.device)
+        return _path(prefix, prefix.history[-1], depth) if prefix.history else DraftTree.bare(prefix.newest)
 
-    def end_action(self, tokens: list[int]) -> None:
-        """Remember the action."""
-        self._last = tokens
-
-    def reset(self) -> None:
-        """Forget it."""
-        self._last = []
+    def clear(self) -> None:
+        """Nothing is kept."""
 
 
 class LinearDrafter:
@@ -38,24 +26,24 @@ class LinearDrafter:
 
     def __init__(self, action_ids: range) -> None:
         self._ids = action_ids
-        self._hold = HoldDrafter()
-        self._last: list[int] = []
 
     def draft(self, prefix: Prefix, depth: int) -> DraftTree:
-        """The extrapolated tokens from the first undecided dimension on."""
-        return self._hold.draft(prefix, depth)
+        """The extrapolated tokens from the first undecided dimension on; the bare root in a new episode."""
+        if not prefix.history:
+            return DraftTree.bare(prefix.newest)
+        last, before = prefix.history[-1], prefix.history[-2 if len(prefix.history) > 1 else -1]
+        moved = [self._clip(2 * new - old) for new, old in zip(last, before, strict=True)]
+        return _path(prefix, moved[: ACTION_LENGTH - 1] + last[ACTION_LENGTH - 1 :], depth)
 
-    def end_action(self, tokens: list[int]) -> None:
-        """Extrapolate from the last two actions."""
-        last = self._last or tokens
-        moved = [self._clip(2 * new - old) for new, old in zip(tokens, last, strict=True)]
-        self._hold.end_action(moved[: ACTION_LENGTH - 1] + tokens[ACTION_LENGTH - 1 :])
-        self._last = tokens
-
-    def reset(self) -> None:
-        """Forget both."""
-        self._hold.reset()
-        self._last = []
+    def clear(self) -> None:
+        """Nothing is kept."""
 
     def _clip(self, token: int) -> int:
         return min(max(token, self._ids[0]), self._ids[-1])
+
+
+def _path(prefix: Prefix, action: list[int], depth: int) -> DraftTree:
+    """At most `depth` of an action's tokens, from the first undecided dimension on."""
+    first = len(prefix.tokens)
+    following = action[first : first + depth]
+    return DraftTree.path(prefix.tokens[-1], following, prefix.device) if following else DraftTree.bare(prefix.newest)

@@ -18,12 +18,7 @@ class MergedDrafter:
         """All drafters' trees as one."""
         return merge([drafter.draft(prefix, depth) for drafter in self.drafters])
 
-    def end_action(self, tokens: list[int]) -> None:
-        """Tell every drafter."""
+    def clear(self) -> None:
+        """Clear every drafter."""
         for drafter in self.drafters:
-            drafter.end_action(tokens)
-
-    def reset(self) -> None:
-        """Reset every drafter."""
-        for drafter in self.drafters:
-            drafter.reset()
+            drafter.clear()

@@ -13,8 +13,5 @@ class NoDrafter:
         """The bare root."""
         return DraftTree.bare(prefix.newest)
 
-    def end_action(self, tokens: list[int]) -> None:
-        """Nothing to remember."""
-
-    def reset(self) -> None:
-        """Nothing to forget."""
+    def clear(self) -> None:
+        """Nothing is kept."""

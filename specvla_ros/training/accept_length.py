@@ -16,6 +16,7 @@ from specvla_ros.errors import DataError
 from specvla_ros.policy import ACTION_LENGTH, expand_thresholds
 from specvla_ros.runtime import CAPACITY, OpenVLAPolicy
 from specvla_ros.speculative.decode import SpeculativeDecoder
+from specvla_ros.speculative.drafter import History
 from specvla_ros.speculative.eagle import EagleDrafter, EagleHead, TreeConfig
 from specvla_ros.training.demonstrations import demonstration_files, read_demonstrations
 from specvla_ros.training.held_out import HELD_OUT_EVERY, is_held_out
@@ -92,7 +93,6 @@ def measure_accept_lengths(
     episodes = _held_out_episodes(policy, demonstrations, frames)
     for episode in track(episodes, "accept lengths", console=Console(stderr=True), transient=True):
         for row in rows:
-            decoders[row.draft].drafter.reset()
             decode_frames(decoders[row.draft], episode, row)
     if not rows or not rows[0].frames:
         raise DataError(
@@ -102,10 +102,11 @@ def measure_accept_lengths(
 
 
 def decode_frames(decoder: SpeculativeDecoder, frames: Iterable[Seen], row: AcceptLength) -> None:
-    """Decode each frame at the row's threshold and add up what it cost."""
+    """Decode each frame of an episode at the row's threshold and add up what it cost."""
+    history = History()
     thresholds = expand_thresholds(row.threshold)
     for input_ids, patches in frames:
-        _, stats = decoder.decode_patches(input_ids, patches, thresholds)
+        _, stats = decoder.decode_patches(input_ids, patches, thresholds, history)
         row.frames += 1
         row.forwards += stats.forwards
         row.deviation += sum(stats.deviations)

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from models import random_head, random_inputs, random_target
+from models import after, random_head, random_inputs, random_target
 
 from specvla_ros.bench.imposed import DeepDrafter, ImposedDecoder
-from specvla_ros.speculative.drafter import Drafter, Prefix
+from specvla_ros.speculative.drafter import Drafter, History, Prefix
 from specvla_ros.speculative.eagle import EagleDrafter, TreeConfig
 from specvla_ros.speculative.history import HoldDrafter
 from specvla_ros.speculative.tree import DraftTree
@@ -21,17 +21,16 @@ def eagle(target: OpenVLA) -> EagleDrafter:
 
 
 def hold(target: OpenVLA) -> HoldDrafter:
-    drafter = HoldDrafter()
-    drafter.end_action([target.config.first_action_id] * 7)
-    return drafter
+    return HoldDrafter()
 
 
 @pytest.mark.parametrize("make", [eagle, hold])
 def test_an_action_has_the_rounds_that_were_imposed(make: type) -> None:
     target = random_target(0)
     decoder = ImposedDecoder(target, make(target), ACTIONS, capacity=CAPACITY)
+    history = after([target.config.first_action_id] * 7)
     for index in range(2 * len(ACTIONS)):
-        tokens, stats = decoder.decode(*random_inputs(index), (0,) * 7)
+        tokens, stats = decoder.decode(*random_inputs(index), (0,) * 7, history)
         assert stats.accepted == ACTIONS[index % len(ACTIONS)], "whatever the weights say"
         assert len(tokens) == 7 and stats.forwards == 1 + len(stats.accepted)
 
@@ -48,11 +47,8 @@ class Recording:
         self.nodes.append(len(tree))
         return tree
 
-    def end_action(self, tokens: list[int]) -> None:
-        self._drafter.end_action(tokens)
-
-    def reset(self) -> None:
-        self._drafter.reset()
+    def clear(self) -> None:
+        self._drafter.clear()
 
 
 def test_the_target_verifies_as_many_nodes_as_the_draft_has() -> None:
@@ -68,7 +64,7 @@ def test_the_target_verifies_as_many_nodes_as_the_draft_has() -> None:
 def test_the_tree_is_as_deep_as_a_round_can_use_and_keeps_its_tokens() -> None:
     target = random_target(0)
     prefix = Prefix(target, CAPACITY, Eager())
-    prefix.begin(10, 10, padded=False)
+    prefix.begin(History(), 10, 10, padded=False)
     prefix.tokens = [target.config.first_action_id]
     plain = eagle(target).draft(prefix, 5)
     deep = DeepDrafter(eagle(target)).draft(prefix, 5)

@@ -9,6 +9,7 @@ from torch import nn
 
 from specvla_ros.bench.work import WorkMeter
 from specvla_ros.speculative.decode import SpeculativeDecoder
+from specvla_ros.speculative.drafter import History
 from specvla_ros.speculative.eagle import EagleDrafter, TreeConfig
 from specvla_ros.speculative.history import HoldDrafter
 from specvla_ros.speculative.merged import MergedDrafter
@@ -39,11 +40,10 @@ def test_a_good_draft_saves_bytes_but_hardly_any_arithmetic() -> None:
     target = random_target(0)
     inputs = random_inputs(0, PROMPT)
     meter = WorkMeter(target)
-    hold = HoldDrafter()
-    decoder = SpeculativeDecoder(target, hold, capacity=CAPACITY)
-    decoder.decode(*inputs, STRICT)
+    decoder, history = SpeculativeDecoder(target, HoldDrafter(), capacity=CAPACITY), History()
+    decoder.decode(*inputs, STRICT, history)
     plain = meter.work
-    decoder.decode(*inputs, STRICT)
+    decoder.decode(*inputs, STRICT, history)
     drafted = meter.work - plain
     assert drafted.bytes < plain.bytes
     assert drafted.operations == pytest.approx(plain.operations, rel=0.02)
@@ -77,7 +77,6 @@ def test_a_learned_draft_is_counted_once_for_each_of_its_passes(merged: bool) ->
     without = meter.work
     first = len(passes)
     meter.watch_drafts(drafter)
-    decoder.drafter.reset()
     decoder.decode(*random_inputs(0), STRICT)
     drafts = (meter.work - without).bytes - without.bytes
     assert len(passes) == 2 * first

@@ -11,12 +11,13 @@ from specvla_ros.runtime import OpenVLAPolicy
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 256, 256, 3), dtype=np.uint8)
 
 
-def test_policies_loaded_together_share_weights_and_neither_history_nor_thresholds(tmp_path: Path) -> None:
+def test_policies_loaded_together_share_weights_and_drafts_and_neither_history_nor_thresholds(tmp_path: Path) -> None:
     conditions = [("none", 0), ("hold", 0), ("hold", (255,) * 7)]
     several = [EvaluationOptions("libero_spatial", tmp_path, draft=draft, threshold=r) for draft, r in conditions]
     policies = Rig().load_policies(several)
-    targets = [policy.decoder.target for policy in policies if isinstance(policy, OpenVLAPolicy)]
-    assert len(targets) == 3 and all(target is targets[0] for target in targets)
+    plain_decoder, *others = [policy.decoder for policy in policies if isinstance(policy, OpenVLAPolicy)]
+    assert others == [others[0]] * 2 and others[0] is not plain_decoder, "one for each draft: it has a cache and graphs"
+    assert others[0].target is plain_decoder.target
     in_turn = [[policy.act(image, "pick up the bowl") for policy in policies] for image in IMAGES]
     plain, strict, relaxed = zip(*in_turn, strict=True)
     assert [action.tokens for action in strict] == [action.tokens for action in plain]

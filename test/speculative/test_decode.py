@@ -4,13 +4,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import GuessingDrafter, greedy_tokens, random_head, random_inputs, random_target
+from models import GuessingDrafter, after, greedy_tokens, random_head, random_inputs, random_target
 from replays import record
 
 from specvla_ros.errors import CheckpointError, ConfigurationError, DecodeError
 from specvla_ros.policy import DecodeStats, Thresholds
 from specvla_ros.speculative.decode import Round, SpeculativeDecoder
-from specvla_ros.speculative.drafter import Drafter
+from specvla_ros.speculative.drafter import Drafter, History
 from specvla_ros.speculative.eagle import EagleDrafter, TreeConfig
 from specvla_ros.speculative.history import HoldDrafter, LinearDrafter
 from specvla_ros.speculative.merged import MergedDrafter
@@ -41,14 +41,23 @@ def drafters(draw: st.DrawFn, target: OpenVLA, guide: list[int]) -> Drafter:
     if kind == "eagle":
         return EagleDrafter(target, random_head(draw(seeds)), capacity=CAPACITY, tree=draw(trees))
     if kind == "hold":
-        hold = HoldDrafter()
-        hold.end_action(guide)
-        return hold
+        return HoldDrafter()
     if kind == "linear":
-        linear = LinearDrafter(target.config.action_ids)
-        linear.end_action(guide)
-        return linear
+        return LinearDrafter(target.config.action_ids)
     return MergedDrafter([draw(drafters(target, guide)), draw(drafters(target, guide))])
+
+
+@st.composite
+def histories(draw: st.DrawFn, target: OpenVLA, guide: list[int]) -> History:
+    """Up to two actions before, some of them the right one."""
+    ids = target.config.action_ids
+    moves = st.lists(st.sampled_from([0, 0, 0, 1, -3, 60]), min_size=7, max_size=7)
+    return after(
+        *(
+            [min(max(token + by, ids[0]), ids[-1]) for token, by in zip(guide, moved, strict=True)]
+            for moved in draw(st.lists(moves, max_size=2))
+        )
+    )
 
 
 def check_counts(tokens: list[int], stats: DecodeStats, target: OpenVLA) -> None:
@@ -68,7 +77,8 @@ def test_strict_decoding_equals_greedy_for_any_model_draft_tree_and_prompt(
     ids, pixels = random_inputs(input_seed, length)
     greedy = greedy_tokens(target, ids, pixels)
     drafter, runner = data.draw(drafters(target, greedy)), data.draw(runners())
-    tokens, stats = SpeculativeDecoder(target, drafter, capacity=CAPACITY, runner=runner).decode(ids, pixels, STRICT)
+    decoder = SpeculativeDecoder(target, drafter, capacity=CAPACITY, runner=runner)
+    tokens, stats = decoder.decode(ids, pixels, STRICT, data.draw(histories(target, greedy)))
     assert tokens == greedy
     assert stats.deviations == (0,) * 7
     check_counts(tokens, stats, target)
@@ -84,7 +94,7 @@ def test_relaxed_tokens_stay_within_their_threshold_of_the_targets_answer(
     guide = greedy_tokens(target, ids, pixels)
     drafter, runner = data.draw(drafters(target, guide)), data.draw(runners())
     decoder = SpeculativeDecoder(target, drafter, capacity=CAPACITY, runner=runner)
-    tokens, stats = decoder.decode(ids, pixels, thresholds)
+    tokens, stats = decoder.decode(ids, pixels, thresholds, data.draw(histories(target, guide)))
     answers = greedy_tokens(target, ids, pixels, forced=tokens)
     distances = tuple(abs(token - answer) for token, answer in zip(tokens, answers, strict=True))
     assert stats.deviations == distances
@@ -99,10 +109,11 @@ def test_what_an_observer_sees_adds_up_to_the_action(
 ) -> None:
     target = random_target(target_seed)
     ids, pixels = random_inputs(input_seed)
-    drafter = data.draw(drafters(target, greedy_tokens(target, ids, pixels)))
+    guide = greedy_tokens(target, ids, pixels)
+    drafter = data.draw(drafters(target, guide))
     decoder, seen = SpeculativeDecoder(target, drafter, capacity=CAPACITY), list[Round]()
     decoder.observer = seen.append
-    tokens, stats = decoder.decode(ids, pixels, thresholds)
+    tokens, stats = decoder.decode(ids, pixels, thresholds, data.draw(histories(target, guide)))
     answers = greedy_tokens(target, ids, pixels, forced=tokens)
     committed, distances, judged = tokens[:1], [0], answers[:1]
     for one in seen:
@@ -121,9 +132,8 @@ def test_what_an_observer_sees_adds_up_to_the_action(
 def test_a_perfect_draft_needs_one_round(seed: int) -> None:
     target = random_target(seed)
     ids, pixels = random_inputs(seed)
-    hold = HoldDrafter()
-    hold.end_action(greedy_tokens(target, ids, pixels))
-    _, stats = SpeculativeDecoder(target, hold, capacity=CAPACITY).decode(ids, pixels, STRICT)
+    history = after(greedy_tokens(target, ids, pixels))
+    _, stats = SpeculativeDecoder(target, HoldDrafter(), capacity=CAPACITY).decode(ids, pixels, STRICT, history)
     assert stats.accepted == (5,) and stats.forwards == 2 and stats.accept_length == 3.5
 
 

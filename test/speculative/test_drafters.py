@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import random_head, random_inputs, random_target
+from models import after, random_head, random_inputs, random_target
 
 from specvla_ros.errors import CheckpointError, ConfigurationError
 from specvla_ros.speculative.build import build_drafter, locate_drafts
 from specvla_ros.speculative.decode import SpeculativeDecoder
-from specvla_ros.speculative.drafter import Prefix
+from specvla_ros.speculative.drafter import History, Prefix
 from specvla_ros.speculative.eagle import EagleDrafter, TreeConfig
 from specvla_ros.speculative.history import HoldDrafter, LinearDrafter
 from specvla_ros.training.draft import write_draft
@@ -30,7 +30,7 @@ def prefilled(target: OpenVLA, tokens: list[int]) -> Prefix:
     embeddings = target.embed_prompt(ids, target.project_image(pixels))
     cache = target.new_cache(300)
     prefix = Prefix(target, 300, Eager())
-    prefix.begin(len(embeddings), len(embeddings), padded=False)
+    prefix.begin(History(), len(embeddings), len(embeddings), padded=False)
     features = target(embeddings, torch.arange(len(embeddings)), cache)
     prefix.fill_prompt(embeddings, features, torch.tensor(tokens[:1]))
     prefix.tokens = tokens[:1]
@@ -171,23 +171,21 @@ def test_a_draft_that_says_so_is_run_as_the_released_code_does(tmp_path: Path) -
         build_drafter(str(tmp_path), target, 300, TreeConfig())
 
 
-def test_hold_drafts_the_rest_of_the_last_action_and_forgets_it_on_reset() -> None:
+def test_hold_drafts_the_rest_of_the_last_action_and_nothing_in_a_new_episode() -> None:
     prefix = prefilled(random_target(0), [70, 71])
     hold = HoldDrafter()
-    assert hold.draft(prefix, 4).tokens.tolist() == [71], "nothing to hold in a new episode"
-    hold.end_action([100, 101, 102, 103, 104, 105, 106])
+    assert hold.draft(prefix, 4).tokens.tolist() == [71]
+    prefix.history = after([100, 101, 102, 103, 104, 105, 106])
     assert hold.draft(prefix, 4).tokens.tolist() == [71, 102, 103, 104, 105]
     assert hold.draft(prefix, 0).tokens.tolist() == [71]
-    hold.reset()
-    assert hold.draft(prefix, 4).tokens.tolist() == [71]
 
 
 def test_linear_extrapolates_clips_and_holds_the_gripper() -> None:
     prefix = prefilled(random_target(0), [70])
     linear = LinearDrafter(range(FIRST_ID, 320))
-    linear.end_action([100, 100, 100, 100, 70, 310, 64])
-    assert linear.draft(prefix, 6).tokens.tolist() == [70, 100, 100, 100, 70, 310, 64], "one action: hold it"
-    linear.end_action([100, 103, 98, 100, 65, 318, 319])
-    assert linear.draft(prefix, 6).tokens.tolist() == [70, 106, 96, 100, 64, 319, 319]
-    linear.reset()
     assert linear.draft(prefix, 6).tokens.tolist() == [70]
+    first, second = [100, 100, 100, 100, 70, 310, 64], [100, 103, 98, 100, 65, 318, 319]
+    prefix.history = after(first)
+    assert linear.draft(prefix, 6).tokens.tolist() == [70, *first[1:]], "one action: hold it"
+    prefix.history = after(first, second)
+    assert linear.draft(prefix, 6).tokens.tolist() == [70, 106, 96, 100, 64, 319, 319]

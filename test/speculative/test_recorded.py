@@ -14,7 +14,7 @@ from replays import record
 from specvla_ros.errors import DecodeError
 from specvla_ros.policy import expand_thresholds
 from specvla_ros.speculative.decode import SpeculativeDecoder
-from specvla_ros.speculative.drafter import Drafter
+from specvla_ros.speculative.drafter import Drafter, History
 from specvla_ros.speculative.eagle import EagleDrafter, TreeConfig
 from specvla_ros.speculative.history import HoldDrafter, LinearDrafter
 from specvla_ros.speculative.merged import MergedDrafter
@@ -53,9 +53,10 @@ def recorded(name: str, target: OpenVLA, recorder: Recorder = record) -> tuple[S
 def test_every_pass_was_recorded_and_strict_tokens_are_those_of_greedy_decoding(name: str) -> None:
     target = random_target(11)
     decoder, graphs = recorded(name, target)
+    history = History()
     for seed, length in SCENES:
         ids, pixels = random_inputs(seed, length)
-        assert decoder.decode(ids, pixels, STRICT)[0] == greedy_tokens(target, ids, pixels)
+        assert decoder.decode(ids, pixels, STRICT, history)[0] == greedy_tokens(target, ids, pixels)
     assert graphs.misses == 0
 
 
@@ -64,9 +65,11 @@ def test_a_relaxed_action_by_replays_is_that_without(name: str) -> None:
     target = random_target(11)
     decoder, graphs = recorded(name, target)
     eager = SpeculativeDecoder(target, build(name, target), capacity=CAPACITY)
+    history, eager_history = History(), History()
     for seed, length in SCENES:
         inputs = random_inputs(seed, length)
-        (tokens, stats), (expected, counted) = decoder.decode(*inputs, RELAXED), eager.decode(*inputs, RELAXED)
+        tokens, stats = decoder.decode(*inputs, RELAXED, history)
+        expected, counted = eager.decode(*inputs, RELAXED, eager_history)
         assert tokens == expected and stats.accepted == counted.accepted
         assert stats.deviations == counted.deviations
     assert graphs.misses == 0
@@ -106,13 +109,12 @@ def test_an_action_that_was_not_finite_leaves_nothing_behind() -> None:
         assert decoder.decode(*short, STRICT)[0] == greedy_tokens(target, *short)
 
 
-def test_recording_tells_how_far_it_is_and_leaves_no_history() -> None:
+def test_recording_tells_how_far_it_is() -> None:
     target = random_target(11)
     graphs, told = Graphs(BUCKETS, record), list[tuple[int, int]]()
     decoder = SpeculativeDecoder(target, HoldDrafter(), capacity=CAPACITY, runner=graphs)
     decoder.record(graphs, lambda done, of: told.append((done, of)))
     assert told == [(step, 24) for step in range(1, 25)]
-    assert decoder.decode(*random_inputs(0), STRICT)[1].accepted == (0,) * 6
 
 
 def test_no_work_runs_while_another_thread_records() -> None:
@@ -138,11 +140,11 @@ def test_no_work_runs_while_another_thread_records() -> None:
     target = random_target(11)
     decoder, _ = recorded("hold", target, noted)
     ids, pixels = random_inputs(2)
-    stop, seen = threading.Event(), list[list[int]]()
+    stop, seen, history = threading.Event(), list[list[int]](), History()
 
     def decode() -> None:
         while not stop.is_set():
-            seen.append(list(decoder.decode(ids, pixels, STRICT)[0]))
+            seen.append(list(decoder.decode(ids, pixels, STRICT, history)[0]))
 
     thread = threading.Thread(target=decode)
     thread.start()

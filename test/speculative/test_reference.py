@@ -97,11 +97,8 @@ class FullDepthDrafter:
     def draft(self, prefix: Prefix, depth: int) -> DraftTree:
         return self._eagle.draft(prefix, 6)
 
-    def end_action(self, tokens: list[int]) -> None:
-        self._eagle.end_action(tokens)
-
-    def reset(self) -> None:
-        self._eagle.reset()
+    def clear(self) -> None:
+        self._eagle.clear()
 
 
 def first_longest_node(tree: DraftTree, distance: Tensor, limits: Tensor) -> Tensor:

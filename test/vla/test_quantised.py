@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from specvla_ros import load_policy
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.speculative.decode import SpeculativeDecoder
+from specvla_ros.speculative.drafter import History
 from specvla_ros.speculative.history import HoldDrafter
 from specvla_ros.vla import kernels
 from specvla_ros.vla.kernels import FLOAT8
@@ -85,9 +86,8 @@ def test_the_layers_give_up_their_weights_and_take_a_quarter_of_float32(kind: st
 def test_strict_decoding_with_such_weights_is_their_own_greedy_decoding(kind: str) -> None:
     target = quantise_projections(random_target(3), CPU, kind)
     ids, pixels = random_inputs(3)
-    hold = HoldDrafter()
-    decoder = SpeculativeDecoder(target, hold, capacity=300)
-    first, second = (decoder.decode(ids, pixels, (0,) * 7) for _ in range(2))
+    decoder, history = SpeculativeDecoder(target, HoldDrafter(), capacity=300), History()
+    first, second = (decoder.decode(ids, pixels, (0,) * 7, history) for _ in range(2))
     assert first[0] == second[0] == greedy_tokens(target, ids, pixels)
     assert second[1].accepted == (5,)
 
