@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specvla_ros.errors import DataError
+from specvla_ros.policy import ACTION_LENGTH
 from specvla_ros.sim.libero import Task
 
 LANDMARKS = ("gripper", "object", "destination")
@@ -168,9 +169,15 @@ def read_demonstrations(path: Path) -> Iterator[Demonstration]:
         data, language = _data(file, path), instruction_of(path)
         for name in _complete(data):
             try:
-                yield _read(data[name], language)
+                episode = _read(data[name], language)
             except KeyError as error:
                 raise DataError(f"{path}: {name} is incomplete: {error}; expected LIBERO's layout") from error
+            count, shape = len(episode.images), episode.actions.shape
+            if shape != (count, ACTION_LENGTH):
+                raise DataError(
+                    f"{path}: {name} has {count} images and actions of shape {shape}; expected {(count, ACTION_LENGTH)}"
+                )
+            yield episode
 
 
 def replace_actions(path: Path, actions_of: Callable[[int, NDArray[np.float64]], NDArray[np.float64]]) -> int:

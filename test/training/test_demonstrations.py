@@ -166,6 +166,17 @@ def test_a_file_with_another_layout_says_what_is_missing(tmp_path: Path) -> None
         list(read_demonstrations(path))
 
 
+@pytest.mark.parametrize("shape", [(3, 14), (4, 7)])
+def test_actions_that_do_not_fit_the_images_are_refused(tmp_path: Path, shape: tuple[int, int]) -> None:
+    path = record(tmp_path, 0)
+    with h5py.File(path, "a") as file:
+        del file["data/demo_0/actions"]
+        file["data/demo_0/actions"] = np.zeros(shape)
+    wanted = rf"demo_0 has 3 images and actions of shape \({shape[0]}, {shape[1]}\); expected \(3, 7\)"
+    with pytest.raises(DataError, match=wanted):
+        list(read_demonstrations(path))
+
+
 def test_where_there_are_no_demonstrations_the_error_says_how_to_make_them(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="specvla train demos"):
         demonstration_files([tmp_path])
