@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -129,9 +129,9 @@ class OpenVLAPolicy:
             draft, tree, sha256: as `draft`, `tree` and `draft_sha256` in `load_policy`.
 
         Raises:
-            CheckpointError, ConfigurationError: there is no such draft, or it does not fit the target.
+            CheckpointError, ConfigurationError: there is no such draft, or it does not fit target or memory.
         """
-        with current(self.decoder.target.device):
+        with _loading_to(self.decoder.target.device):
             drafter = build_drafter(draft, self.decoder.target, CAPACITY, tree or TreeConfig(), self._directory, sha256)
             return self.with_drafter(drafter, thresholds)
 
@@ -206,7 +206,7 @@ def load_policy(
 
     Raises:
         CheckpointError: the checkpoint or the draft cannot be used; the message says why and what to do.
-        ConfigurationError: an argument does not exist or does not fit.
+        ConfigurationError: an argument does not exist or does not fit, or the GPU has too little memory.
     """
     thresholds = expand_thresholds(threshold)
     torch_device = select_device(device)
@@ -217,7 +217,7 @@ def load_policy(
     preparation = select_preparation(preparation, key)
     tokenizer = PromptTokenizer(directory) if (directory / "tokenizer.json").is_file() else None
     graphs = graphs and torch_device.type == "cuda"
-    with current(torch_device):
+    with _loading_to(torch_device):
         target = load_target(directory, select_dtype(dtype, torch_device), torch_device, weights)
         if tokenizer:
             tokenizer.require_rows(target.config.llama.vocab_size)
@@ -252,6 +252,21 @@ def pixels(image: NDArray[np.uint8], preparation: str) -> Tensor:
 def current(device: torch.device) -> AbstractContextManager[object]:
     """Streams, events and kernels belong to a thread's current GPU, which is the first one unless told otherwise."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+@contextmanager
+def _loading_to(device: torch.device) -> Iterator[None]:
+    """`current`, and a GPU with too little memory is a thing to act on."""
+    try:
+        with current(device):
+            yield
+    except torch.cuda.OutOfMemoryError as error:
+        # What follows is about torch's allocator.
+        reason = str(error).partition(" Of the allocated memory")[0]
+        raise ConfigurationError(
+            f"{device} has too little memory: end what else uses it, or take weights int8 or float8, a smaller model, "
+            f"or device cpu ({reason})"
+        ) from error
 
 
 def new_decoder(

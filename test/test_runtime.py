@@ -121,6 +121,19 @@ def test_what_needs_no_weights_is_refused_before_they_are_read(monkeypatch: pyte
         load_policy(tmp_path / "target")
 
 
+def test_a_gpu_with_too_little_memory_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(*_: object, **__: object) -> None:
+        raise torch.cuda.OutOfMemoryError(
+            "CUDA out of memory. 2 GiB is free. Of the allocated memory 1 GiB is reserved"
+        )
+
+    policy = load_policy()
+    monkeypatch.setattr("specvla_ros.runtime.new_decoder", short)
+    for load in (load_policy, lambda: policy.with_draft("hold", expand_thresholds(0))):
+        with pytest.raises(ConfigurationError, match=r"too little memory: .* weights int8 .* \(.* 2 GiB is free\.\)$"):
+            load()
+
+
 def test_another_models_tokenizer_is_refused(tmp_path: Path) -> None:
     """Its ids would be rows that the embedding does not have."""
     draft_data.write_target(tmp_path / "target")
