@@ -156,6 +156,11 @@ def test_a_robot_moves_only_once_the_user_says_so_and_a_simulation_at_once(file:
     assert arguments["dry_run"].default_value[0].text == dry_run
 
 
+def test_the_users_own_file_says_whose_clock_a_robot_goes_by() -> None:
+    arguments = {argument.name: argument for argument in description("policy.launch.py").get_launch_arguments()}
+    assert arguments["use_sim_time"].default_value[0].text == ""
+
+
 def test_an_arms_launch_file_wires_the_policy_to_servo_and_tells_servo_to_take_twists() -> None:
     actions = description("panda_servo.launch.py").entities
     arguments = {action.name: action for action in actions if isinstance(action, DeclareLaunchArgument)}
