@@ -11,6 +11,10 @@ from specvla_ros.policy import Policy, expand_thresholds
 from specvla_ros.sim.libero import LiberoEnvironment, Task, list_tasks
 from specvla_ros.vla.checkpoint import read_norm_stats
 
+PREPARATION = "libero"
+"""Of the scenes' pictures, which are upside down: OpenVLA's evaluation turns and crops them whatever the checkpoint's
+data is called."""
+
 
 class Rig:
     """LIBERO and OpenVLA."""
@@ -34,6 +38,7 @@ class Rig:
             options.device,
             options.dtype,
             unnorm_key(options),
+            preparation=PREPARATION,
             weights=options.weights,
         )
 

