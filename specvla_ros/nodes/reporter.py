@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -37,6 +38,7 @@ class Reporter:
         self._statuses = statuses
         self._rest = rest
         self._throttle = Throttle(WARNING_PERIOD)
+        self._publishing = threading.Lock()
 
     def say(self, level: bytes, kind: str, sentence: str) -> None:
         """What the node does now, or why it does nothing."""
@@ -63,7 +65,8 @@ class Reporter:
             self._logger.error(sentence)
 
     def publish_status(self) -> None:
-        """When it is another one than before."""
-        status = self._health.changed_status(self._name)
-        if status is not None:
-            self._statuses.publish(status)
+        """When it is another one than before; of two threads the newer word comes last, for it stays on the topic."""
+        with self._publishing:
+            status = self._health.changed_status(self._name)
+            if status is not None:
+                self._statuses.publish(status)
