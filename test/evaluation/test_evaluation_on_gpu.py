@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,20 @@ import pytest
 import torch
 from rich.console import Console
 from stand_ins import FakeScenesRig
+from untrained import CONFIG
 
+from specvla_ros.bench.sizes import SIZES, random_target
 from specvla_ros.evaluation.evaluate import evaluate
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.speed_run import run_speeds
+from specvla_ros.gpu_memory import free_memory
+from specvla_ros.shipped import shipped_checkpoint
+from specvla_ros.vla.checkpoint import read_norm_stats, write_checkpoint
+from specvla_ros.vla.prompt import write_small_tokenizer
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+IS_LARGE = DEVICE == "cuda" and torch.cuda.mem_get_info()[0] > 24e9
+SIZE = SIZES["7b"] if IS_LARGE else CONFIG
 
 
 def options(output: Path, **values: Any) -> EvaluationOptions:
@@ -52,3 +62,37 @@ def test_drafts_are_timed_on_the_device(tmp_path: Path) -> None:
     assert [(row["draft"], row["threshold"]) for row in report["rows"]] == [("none", 0), ("hold", 0), ("hold", 9)]
     assert all(row["speed_up"] > 0 for row in report["rows"])
     assert report["device"].startswith("the CPU") == (DEVICE == "cpu")
+
+
+@pytest.fixture
+def random_checkpoint(tmp_path: Path) -> Iterator[Path]:
+    """Random weights of the released model's size, in its layout: 15 GB; without such a GPU of a tiny one's."""
+    directory = tmp_path / "checkpoint"
+    target = random_target(SIZE, torch.bfloat16, torch.device(DEVICE))
+    tensors = {name: tensor.cpu() for name, tensor in target.state_dict().items()}
+    del target
+    free_memory()
+    if IS_LARGE:
+        torch.cuda.reset_peak_memory_stats()
+    write_checkpoint(directory, SIZE.to_dict(), tensors, read_norm_stats(shipped_checkpoint()), write_small_tokenizer)
+    del tensors
+    yield directory
+    shutil.rmtree(directory)
+
+
+def test_a_checkpoint_of_the_released_size_is_evaluated_and_timed_within_the_memory_of_one_model(
+    tmp_path: Path, random_checkpoint: Path
+) -> None:
+    settings = options(
+        tmp_path, checkpoint=str(random_checkpoint), dtype="bfloat16", trials=1, max_steps=3, one_policy=True, workers=2
+    )
+    assert [one["actions"] for one in play(settings)] == [3, 3, 3]
+    sweep = [replace(settings, threshold=threshold) for threshold in (0, 3, 9, 15)]
+    (report,) = run_speeds(sweep, 6, tmp_path, FakeScenesRig()).values()
+    for row in report["rows"]:
+        print(f"{row['draft']}, r = {row['threshold']}: {row['median_ms']:.1f} ms, {row['speed_up']:.2f}")
+    assert len(report["rows"]) == 5
+    if IS_LARGE:
+        held = torch.cuda.max_memory_reserved()
+        print(f"7B, two scenes, then five rows: {held / 1e9:.1f} GB reserved")
+        assert held < 18e9
