@@ -173,6 +173,9 @@ class TargetRun:
                     self._save()
         finally:
             batches.close()
+        # A smaller time budget than before may have been used up already, after the last checkpoint.
+        if self._progress >= 1.0 and self._step == first:
+            self._write_checkpoint()
         self._save()
 
     def validate(self) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,22 @@ def test_the_time_budget_ends_the_training(data: Path, tmp_path: Path) -> None:
     with (tmp_path / "log.csv").open() as file:
         last = list(csv.DictReader(file))[-1]
     assert float(last["seconds"]) >= 0.6 and float(last["step"]) < 1000
+
+
+def test_a_run_whose_time_is_used_up_when_it_goes_on_leaves_the_weights_that_it_has(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short, received, step = options(data, tmp_path, every=100), list[int](), target.TargetRun._train_step
+
+    def interrupt(run: target.TargetRun, batch: target.Batch) -> target.Losses:
+        received.append(signal.SIGTERM)
+        return step(run, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target, "held_signals", lambda: nullcontext(received))
+        patch.setattr(target.TargetRun, "_train_step", interrupt)
+        assert not train_target(short).exists()
+    load_policy(train_target(dataclasses.replace(short, minutes=1e-9)), device="cpu")
 
 
 def test_unused_vocabulary_is_zero(data: Path, tmp_path: Path) -> None:
