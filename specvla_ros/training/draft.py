@@ -23,6 +23,7 @@ from specvla_ros.speculative.eagle import EagleHead
 from specvla_ros.training.accept_length import held_out_accept_lengths
 from specvla_ros.training.draft_log import DraftLog
 from specvla_ros.training.draft_loss import PREDICTED, DraftLoss, add_noise, draft_loss, embed_batch
+from specvla_ros.training.held_signals import held_signals
 from specvla_ros.training.regenerated import RegeneratedBatch, RegeneratedFrames, fingerprint
 from specvla_ros.vla.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from specvla_ros.vla.config import ACTION_BINS, LlamaConfig
@@ -78,6 +79,8 @@ class DraftOptions:
 def train_draft(options: DraftOptions) -> Path:
     """Train, and keep the draft with the longest strict accept length on held-out frames.
 
+    At SIGINT and SIGTERM the state is written first, and the signal then takes its usual course.
+
     Returns:
         The draft's directory, which `load_policy(draft=...)` takes; with log.csv, validation.csv and training.png.
 
@@ -92,20 +95,21 @@ def train_draft(options: DraftOptions) -> Path:
     options.output.mkdir(parents=True, exist_ok=True)
     trainer = _Trainer(options, target)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with held_signals() as received, Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task("draft", total=1.0, state="")
-        for batches in _groups(trainer.batches(training), options.accumulation):
-            if trainer.progress() >= 1.0:
-                break
-            loss = trainer.step(batches)
+        groups = _groups(trainer.batches(training), options.accumulation)
+        while not received and trainer.progress() < 1.0:
+            loss = trainer.step(next(groups))
             if trainer.steps_done % LOG_EVERY == 0:
                 trainer.log.add_loss(trainer.steps_done, trainer.elapsed(), trainer.learning_rate(), loss)
                 state = f"step {trainer.steps_done}  loss {loss.total:.4f}  agreement {loss.agreement:.2f}"
                 progress.update(bar, completed=trainer.progress(), state=state)
             if trainer.steps_done % options.validate_every == 0:
                 trainer.validate_and_save(held_out)
-    if not trainer.log.validated(trainer.steps_done):
-        trainer.validate_and_save(held_out)
+        if received:
+            trainer.save()
+        elif not trainer.log.validated(trainer.steps_done):
+            trainer.validate_and_save(held_out)
     return options.output
 
 
@@ -219,9 +223,10 @@ class _Trainer:
         if rows[0].tokens_per_forward > self._best:
             self._best = rows[0].tokens_per_forward
             write_draft(self.options.output, self._config, self.head)
-        self._save()
+        self.save()
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write what training goes on from."""
         state = {
             "options": self._fixed,
             "head": self.head.state_dict(),

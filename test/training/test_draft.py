@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from torch import Tensor
 from specvla_ros import load_policy
 from specvla_ros.errors import ConfigurationError, DataError
 from specvla_ros.speculative.eagle import EagleHead
+from specvla_ros.training import draft
 from specvla_ros.training.accept_length import held_out_accept_lengths
 from specvla_ros.training.draft import DraftOptions, train_draft
-from specvla_ros.training.draft_loss import draft_loss, unrolled_features
+from specvla_ros.training.draft_loss import DraftLoss, draft_loss, unrolled_features
 from specvla_ros.training.estimate import estimate_needs
 from specvla_ros.training.regenerate import RegenerateOptions, regenerate
 from specvla_ros.training.regenerated import RegeneratedBatch, RegeneratedFrames
@@ -159,6 +161,28 @@ def test_training_goes_on_where_it_stopped_with_the_same_options_only(options: D
     assert steps == ["2", "4", "6"]
     with pytest.raises(ConfigurationError, match="another logits_weight"):
         train_draft(replace(short, logits_weight=0.5))
+
+
+def test_a_training_that_is_interrupted_loses_no_step(
+    options: DraftOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    # A shell starts background processes with Ctrl-C ignored, and the tests may be one.
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, usual))
+    short, step, begun = replace(options, output=tmp_path, steps=4), draft._Trainer.step, list[int]()
+
+    def interrupt(trainer: draft._Trainer, batches: list[RegeneratedBatch]) -> DraftLoss:
+        begun.append(trainer.steps_done)
+        if trainer.steps_done == 1:
+            signal.raise_signal(signal.SIGINT)
+        return step(trainer, batches)
+
+    monkeypatch.setattr(draft._Trainer, "step", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train_draft(short)
+    assert not (tmp_path / "model.safetensors").exists()
+    train_draft(short)
+    assert begun == [0, 1, 2, 3] and (tmp_path / "model.safetensors").is_file()
 
 
 def test_a_target_that_was_trained_further_in_its_place_gets_no_older_ones_draft(
