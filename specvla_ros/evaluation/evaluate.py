@@ -43,7 +43,7 @@ def evaluate(options: EvaluationOptions, console: Console, rig: Rig | None = Non
             )
         left = [job for job in wanted if job not in results]
         if left:
-            add_session(options.output, Session(len(finished), machine_facts(), options.latency_source))
+            add_session(options.output, Session(len(finished), _machine(options), options.latency_source))
         with pieces_bar(console) as progress, closing(_play(rig, options, tasks, left)) as played:
             description = _success_rate(list(results.values())) if results else "the first episodes"
             bar = progress.add_task(description, total=len(wanted), completed=len(results))
@@ -60,6 +60,14 @@ def evaluate(options: EvaluationOptions, console: Console, rig: Rig | None = Non
                 )
                 raise
     return [results[job] for job in wanted]
+
+
+def _machine(options: EvaluationOptions) -> dict[str, str]:
+    """This one, with the GPU that decodes where it has several."""
+    from specvla_ros.runtime import current, select_device
+
+    with current(select_device(options.device)):
+        return machine_facts()
 
 
 def _play(

@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 from stand_ins import SHORT, FakeRig, ServedFaultRig, ShortRig, result
 
@@ -116,6 +118,24 @@ def test_every_start_that_adds_episodes_says_on_what_machine(tmp_path: Path) -> 
     (tmp_path / "history.json").write_text("{")
     with pytest.raises(ConfigurationError, match=r"history\.json cannot be read .* delete it"):
         run(replace(settings, trials=3))
+
+
+def test_of_several_gpus_the_one_that_decodes_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = ["the first GPU"]
+
+    @contextmanager
+    def device(chosen: torch.device) -> Iterator[None]:
+        now.append(f"the GPU {chosen}")
+        yield
+        now.pop()
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "device", device)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: now[-1])
+    monkeypatch.setattr("specvla_ros.evaluation.evaluate.play_all", lambda *_: (one for one in [result(1, 0)]))
+    run(options(tmp_path, tasks=(1,), trials=1, device="cuda:1"))
+    assert read_sessions(tmp_path)[0].machine["GPU"] == "the GPU cuda:1"
 
 
 def test_more_trials_go_on_from_fewer_but_other_conditions_do_not(tmp_path: Path) -> None:
