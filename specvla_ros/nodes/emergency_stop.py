@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from std_msgs.msg import Bool
@@ -10,6 +12,9 @@ from specvla_ros.nodes import qos
 from specvla_ros.nodes.command_stream import CommandStream
 from specvla_ros.nodes.health import ERROR, WARN
 from specvla_ros.nodes.reporter import Reporter
+
+if TYPE_CHECKING:
+    from rclpy.subscription import MessageInfo  # Kilted has it; before, the same dictionary has no type of its own
 
 TOPIC = "estop"
 
@@ -24,6 +29,8 @@ class EmergencyStop:
         self._reporter = reporter
         self._heard = False
         self._present = 0
+        self._pressed: set[bytes] = set()
+        """Publishers whose last word was true, by their global identifier; empty bytes where rclpy does not tell it."""
         # Each hears publishers that another does not: what was latched, what is sent again when it is lost, and what
         # is promised nothing. A message that comes twice stops twice.
         silent = SubscriptionEventCallbacks(use_default_callbacks=False)
@@ -52,14 +59,26 @@ class EmergencyStop:
         else:
             self._reporter.trouble("no emergency stop", reason)
 
-    def _on_message(self, message: Bool) -> None:
+    def _on_message(self, message: Bool, info: MessageInfo) -> None:
         self._heard = True
         was_stopped = self._stream.gate.stopped
-        reason = self._stream.change_gate(lambda gate: gate.with_stop(message.data))
+        sender = bytes((info.get("publisher_gid") or {}).get("data", b""))
+        if message.data:
+            self._pressed.add(sender)
+        else:
+            self._pressed &= self._others_than(sender)
+        reason = self._stream.change_gate(lambda gate: gate.with_stop(bool(self._pressed)))
         if message.data and not was_stopped:
             self._logger.error(reason)  # each time, whatever was logged just before
             self._reporter.say(ERROR, "emergency stop", reason)
+        elif self._pressed and not message.data:
+            self._reporter.trouble("still pressed", f"another emergency stop is still pressed; {reason}")
         elif was_stopped and not message.data:
             reason = f"the emergency stop is released; {reason}"
             self._logger.warning(reason)
             self._reporter.say(WARN, "not enabled", reason)
+
+    def _others_than(self, sender: bytes) -> set[bytes]:
+        """Who else publishes now: a button that is gone is released by another one."""
+        present = self._node.get_publishers_info_by_topic(self._topic) if self._pressed else []
+        return {bytes(publisher.endpoint_gid) for publisher in present} - {sender}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+import rclpy.subscription
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
 from peer import LONG_HOLD, PATIENCE, Peer, is_moving, policy_process, process, running_peer, wait_until
@@ -21,6 +22,7 @@ from std_srvs.srv import SetBool
 from specvla_ros.nodes import qos
 from specvla_ros.nodes.conversion import rgb_to_compressed, rgb_to_image
 
+TELLS_PUBLISHERS = "publisher_gid" in getattr(getattr(rclpy.subscription, "MessageInfo", None), "__annotations__", {})
 FAULTY_POLICY = """
 import sys
 import numpy as np
@@ -114,6 +116,30 @@ def test_an_emergency_stop_from_a_publisher_that_latches_nothing_is_heard_too(
         button.publish(Bool(data=True))
         peer.wait_for_rest()
         assert "emergency stop" in peer.status("emergency stop")
+
+
+@pytest.mark.skipif(not TELLS_PUBLISHERS, reason="this rclpy does not say who published a message")
+def test_an_emergency_stop_is_not_released_by_another_publisher_while_its_own_is_there(peer: Peer) -> None:
+    with policy_process("FakePolicy()", *LONG_HOLD):
+        peer.begin()
+        button = peer.create_publisher(Bool, "estop", qos.LATCHED)
+        wait_until(lambda: button.get_subscription_count() == peer.estops.get_subscription_count() == 3)
+        peer.moving()
+        button.publish(Bool(data=True))
+        peer.wait_for_rest()
+        peer.estops.publish(Bool(data=False))
+        peer.status("another emergency stop is still pressed")
+        assert not peer.enable(True).success
+        peer.destroy_publisher(button)
+        wait_until(lambda: peer.count_publishers("estop") == 1)
+        wait_until(lambda: release(peer), lambda: "the release of a button that is gone")
+        peer.moving()
+
+
+def release(peer: Peer) -> bool:
+    """Publish false, and whether the node can be enabled then."""
+    peer.estops.publish(Bool(data=False))
+    return bool(peer.enable(True).success)
 
 
 @pytest.mark.parametrize("topic", ["estop", "panel/stop"])
