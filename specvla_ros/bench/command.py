@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from specvla_ros.bench.conditions import conditions
 from specvla_ros.bench.entrants import Entrant, Observed, entrants, facts, load_plain
 from specvla_ros.bench.frames import Frames, read_frames, render_frames, write_frames
+from specvla_ros.bench.head_check import HeadCheck, check_head
 from specvla_ros.bench.options import BenchOptions
 from specvla_ros.bench.plot import phases_svg
 from specvla_ros.bench.rates import Rates, measure_rates
@@ -67,13 +69,14 @@ def _run_rows(options: BenchOptions, plain: OpenVLAPolicy, console: Console) -> 
             ahead=options.ahead,
             advance=lambda: bar.advance(images),
         )
+    head = _check_head(options, plain, frames, field[0])
     timelines = _timelines(field, frames)
     found = conditions(target.device, rates, _memory(plain, field))
-    report = _report(options, plain, frames, rates, found, rows)
+    report = _report(options, plain, frames, rates, found, rows, head)
     title = _title(report)
     console.print(cost_on_screen(rows, title))
     console.print(phases_on_screen(rows))
-    for line in [*notes(rows), *_write(options.output, report, rows, timelines, title)]:
+    for line in [*notes(rows), *_head(report), *_write(options.output, report, rows, timelines, title)]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     return report
 
@@ -85,6 +88,7 @@ def _report(
     rates: Rates,
     found: Mapping[str, str],
     rows: Sequence[Row],
+    head: HeadCheck | None,
 ) -> dict[str, Any]:
     """What bench.json holds."""
     return {
@@ -97,8 +101,17 @@ def _report(
         "bandwidth": rates.bandwidth,
         "arithmetic": rates.arithmetic,
         "conditions": found,
+        "head": asdict(head) if head else None,
         "rows": [row.to_dict() for row in rows],
     }
+
+
+def _check_head(options: BenchOptions, plain: OpenVLAPolicy, frames: Frames, greedy: Entrant) -> HeadCheck | None:
+    """Of a checkpoint: random weights choose anything."""
+    if options.size:
+        return None
+    assert isinstance(greedy.policy, Observed)
+    return check_head(plain, frames, greedy.policy.actions)
 
 
 def _timelines(field: Sequence[Entrant], frames: Frames) -> list[Timeline]:
@@ -153,6 +166,11 @@ def _write(
     return [f"figures and plots: {folder}"]
 
 
+def _head(report: Mapping[str, Any]) -> list[str]:
+    """What was found of the head's 256 rows, where it was looked for."""
+    return [HeadCheck(**report["head"]).sentence()] if report["head"] else []
+
+
 def _markdown(report: Mapping[str, Any], rows: Sequence[Row], title: str) -> str:
     """The page that is committed: the command on top."""
     facts_of_machine = "".join(f"- {what}: {which}\n" for what, which in report["conditions"].items())
@@ -160,6 +178,7 @@ def _markdown(report: Mapping[str, Any], rows: Sequence[Row], title: str) -> str
     return (
         f"    {report['command']}\n\n{title}.\n\n{cost_table(rows).markdown()}\n"
         f"Milliseconds by phase, median / p95 / p99:\n\n{phase_table(rows).markdown()}\n"
+        + "".join(f"{sentence}\n\n" for sentence in _head(report))
         + (f"Empty rows:\n\n{remarks}\n" if remarks else "")
         + f"![Where the time goes]({PLOT_FILE})\n\n![One action]({TIMELINE_FILE})\n\n{facts_of_machine}"
     )

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from specvla_ros.bench.command import run_bench
 from specvla_ros.bench.entrants import load_plain
 from specvla_ros.bench.frames import read_frames, render_frames
+from specvla_ros.bench.head_check import HeadCheck, check_head
 from specvla_ros.bench.options import BenchOptions
 from specvla_ros.bench.timeline import record_timeline
 from specvla_ros.cli import app
@@ -78,6 +79,22 @@ def test_rows_are_transformers_greedy_and_each_threshold_of_each_draft(report: d
         "hold, r = 9",
         "hold, r = 15",
     ]
+
+
+def test_the_page_says_whether_the_whole_vocabulary_would_have_chosen_text(report: dict[str, Any]) -> None:
+    page = (report["output"] / "bench.md").read_text()
+    assert report["head"]["positions"] == 28 and HeadCheck(**report["head"]).sentence() in page
+
+
+def test_positions_where_text_would_have_won_are_counted(frames: Path) -> None:
+    plain, seen = load_plain(BenchOptions(frames=frames, device="cpu")), read_frames(frames, 4)
+    actions = [plain.act(image, seen.instruction) for image in seen.images]
+    config, head = plain.decoder.target.config, plain.decoder.target.language_model.lm_head.weight
+    head[: config.first_action_id] = 0.0
+    head[config.vocabulary_size :] = 0.0
+    assert check_head(plain, seen, actions) == HeadCheck(positions=28, text=0)
+    head[: len(actions[0].tokens)] = 2.0 * head[list(actions[0].tokens)]
+    assert 7 <= check_head(plain, seen, actions).text <= 28
 
 
 def test_rows_with_imposed_lengths_say_so_and_claim_no_tokens(report: dict[str, Any]) -> None:
