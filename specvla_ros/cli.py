@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from dataclasses import replace
@@ -532,8 +531,9 @@ def _node_policy(checkpoint: str, draft: str, threshold: str, unnorm_key: str) -
 
 def _workers(share_one_policy: bool) -> int:
     """One for each core; for one policy as many as it needs not to wait for pictures: each takes memory of its own."""
-    cores = os.cpu_count() or 1
-    return min(cores, SCENES_OF_A_POLICY) if share_one_policy else cores
+    from specvla_ros.processes import usable_cores
+
+    return min(usable_cores(), SCENES_OF_A_POLICY) if share_one_policy else usable_cores()
 
 
 def _renders_fast(wanted: bool | None, checkpoint: str) -> bool:

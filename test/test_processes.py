@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from specvla_ros.processes import THREAD_COUNTS, single_threaded_children
+from specvla_ros.processes import THREAD_COUNTS, single_threaded_children, usable_cores
 
 
 def test_children_get_one_thread_and_the_parent_keeps_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,6 +20,16 @@ def test_children_get_one_thread_and_the_parent_keeps_its_setting(monkeypatch: p
     with single_threaded_children():
         assert subprocess.run(show, capture_output=True, text=True, check=True).stdout.split() == ["1", "1", "1"]
     assert os.environ["OMP_NUM_THREADS"] == "3" and "MKL_NUM_THREADS" not in os.environ
+
+
+def test_cores_that_are_not_this_processs_do_not_count() -> None:
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, [min(allowed)])
+    try:
+        assert usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert usable_cores() == len(allowed)
 
 
 def test_a_child_ends_when_its_parent_is_killed() -> None:

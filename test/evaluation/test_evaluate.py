@@ -16,7 +16,9 @@ import pytest
 import torch
 from rich.console import Console
 from stand_ins import SHORT, FakeRig, ServedFaultRig, ShortRig, result
+from typer.testing import CliRunner
 
+from specvla_ros.cli import app
 from specvla_ros.errors import CheckpointError, ConfigurationError, DecodeError, SimulationError
 from specvla_ros.evaluation.episode_file import EpisodeFile
 from specvla_ros.evaluation.evaluate import evaluate
@@ -322,3 +324,16 @@ def test_the_command_shows_a_finished_evaluation_again(tmp_path: Path) -> None:
     )
     assert refused.returncode == 1 and "threshold is 0 there and 9 now" in " ".join(refused.stderr.split())
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("cores", "models", "workers"), [(8, "--policy-each", 8), (8, "--one-policy", 4), (2, "--one-policy", 2)]
+)
+def test_there_are_as_many_processes_as_this_one_may_use_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, models: str, workers: int
+) -> None:
+    asked: list[EvaluationOptions] = []
+    monkeypatch.setattr("specvla_ros.processes.usable_cores", lambda: cores)
+    monkeypatch.setattr("specvla_ros.evaluation.command.run_command", lambda sweep, *_: asked.extend(sweep))
+    CliRunner().invoke(app, ["eval", "--device", "cpu", models, "--output", str(tmp_path)], catch_exceptions=False)
+    assert [one.workers for one in asked] == [workers]
