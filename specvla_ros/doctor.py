@@ -8,11 +8,12 @@ import importlib.util
 import os
 import platform
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from specvla_ros.system_memory import available_memory
 
 CUDA_CONTEXT = 1_000_000_000
 """Bytes left for CUDA's context, its libraries and the activations."""
@@ -151,19 +152,11 @@ def _memory() -> Finding:
         if torch.cuda.is_available():
             needed, free, where = needed + CUDA_CONTEXT, torch.cuda.mem_get_info()[0], "the GPU"
         else:
-            needed, free, where = needed * CPU_LOADING, _available_memory(), "this machine, without a GPU,"
+            needed, free, where = needed * CPU_LOADING, available_memory(), "this machine, without a GPU,"
     except Exception as error:
         return Finding("memory for 7B", False, str(error), advice)
     found = f"{needed / 1e9:.1f} GB in bfloat16 with draft; {where} has {free / 1e9:.1f} GB free"
     return Finding("memory for 7B", needed < free, found, advice)
-
-
-def _available_memory() -> int:
-    """Bytes that a new process can have; what the system keeps of files it would give up."""
-    path = Path("/proc/meminfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    kibibytes = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-    return 1024 * kibibytes[0] if kibibytes else os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _middleware() -> Finding:

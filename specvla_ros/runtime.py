@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -20,8 +21,9 @@ from specvla_ros.speculative.decode import SpeculativeDecoder
 from specvla_ros.speculative.drafter import Drafter, History
 from specvla_ros.speculative.eagle import TreeConfig
 from specvla_ros.speculative.stopwatch import Stopwatch
+from specvla_ros.system_memory import available_memory
 from specvla_ros.vla.actions import ActionTokenizer, NormStats, select_norm_stats
-from specvla_ros.vla.checkpoint import load_tensors, read_config, read_norm_stats, require_action_tokens
+from specvla_ros.vla.checkpoint import Shapes, load_tensors, read_config, read_norm_stats, require_action_tokens
 from specvla_ros.vla.config import OpenVLAConfig
 from specvla_ros.vla.fingerprint import require_sha256
 from specvla_ros.vla.graphs import Eager, Graphs
@@ -206,7 +208,7 @@ def load_policy(
 
     Raises:
         CheckpointError: the checkpoint or the draft cannot be used; the message says why and what to do.
-        ConfigurationError: an argument does not exist or does not fit, or the GPU has too little memory.
+        ConfigurationError: an argument does not exist or does not fit, or there is too little memory.
     """
     thresholds = expand_thresholds(threshold)
     torch_device = select_device(device)
@@ -289,7 +291,7 @@ def load_target(directory: Path, dtype: torch.dtype, device: torch.device, weigh
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
-        ConfigurationError: there are no such weights, or not on this device.
+        ConfigurationError: there are no such weights, or not on this device, or the machine has too little memory.
     """
     if weights not in WEIGHTS:
         raise ConfigurationError(f"weights {weights!r} are none; expected {' or '.join(WEIGHTS)}")
@@ -301,9 +303,22 @@ def load_target(directory: Path, dtype: torch.dtype, device: torch.device, weigh
         target = OpenVLA(config)
     shapes = {name: tuple(tensor.shape) for name, tensor in target.state_dict().items()}
     read_to = torch.device("cpu") if weights in KINDS else device
+    if read_to.type == "cpu":
+        _require_memory(shapes, dtype)
     target.load_state_dict(load_tensors(directory, shapes, dtype=dtype, device=read_to), assign=True)
     target = target.to(read_to, dtype).eval().requires_grad_(False)
     return lay_out_projections(target, device, weights)
+
+
+def _require_memory(shapes: Shapes, dtype: torch.dtype) -> None:
+    """Refuse what the system would end without a word once its memory is used up."""
+    needed, free = dtype.itemsize * sum(map(math.prod, shapes.values())), available_memory()
+    if needed > free:
+        smaller = ", or take dtype bfloat16, which needs half" if dtype.itemsize > torch.bfloat16.itemsize else ""
+        raise ConfigurationError(
+            f"the weights take {needed / 1e9:.1f} GB in {str(dtype).removeprefix('torch.')}, and this machine has "
+            f"{free / 1e9:.1f} GB of memory free: end what else uses it{smaller}"
+        )
 
 
 def select_device(name: str) -> torch.device:

@@ -134,6 +134,17 @@ def test_a_gpu_with_too_little_memory_is_said_in_a_sentence(monkeypatch: pytest.
             load()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "advice"), [("float32", ", or take dtype bfloat16, which needs half"), ("bfloat16", "")]
+)
+def test_a_machine_with_too_little_memory_is_said_before_the_weights_are_read(
+    monkeypatch: pytest.MonkeyPatch, dtype: str, advice: str
+) -> None:
+    monkeypatch.setattr("specvla_ros.runtime.available_memory", lambda: 10_000_000)
+    with pytest.raises(ConfigurationError, match=rf"GB in {dtype}, and this machine has 0.0 GB .* uses it{advice}$"):
+        load_policy(device="cpu", dtype=dtype)
+
+
 def test_another_models_tokenizer_is_refused(tmp_path: Path) -> None:
     """Its ids would be rows that the embedding does not have."""
     draft_data.write_target(tmp_path / "target")
