@@ -37,7 +37,9 @@ from specvla_ros.sim.libero import CONTROL_RATE, STEP_LIMITS, Frame, LiberoEnvir
 from specvla_ros.sim.video import VideoWriter
 
 INSTRUCTION_SECONDS = 1.0
-"""That a policy which sees the images may take to hear the instruction too."""
+"""That a policy which sees the images may take to subscribe to the instruction too; the replay node never does."""
+DELIVERY_SECONDS = 30.0
+"""That the instruction may be on its way: DDS repeats it every 3 s, and waits 20 s for a subscriber that was killed."""
 FIRST_SIM_TIME = 1_000_000_000
 """Simulated time starts at one second: zero means that no clock has come yet."""
 
@@ -197,20 +199,21 @@ class LiberoBridge(Node):
         timeout, patience = self._values["policy_timeout"], self._patience
         deadline = time.monotonic() + timeout
         sent: dict[int, float] = {}
-        while (left := deadline - time.monotonic()) > 0.0:
+        while time.monotonic() < deadline:
             self._require_running()
             if self._images.get_subscription_count() == 0:
                 time.sleep(0.01)
                 continue
             if not self._step and not sent:
                 self._deliver_instruction()
+                deadline = time.monotonic() + timeout
             if sent and self._step:
                 self._log.counts["images sent again"] += 1
                 patience *= 2.0
             stamp = max([self._now(), *sent])
             sent[stamp] = time.monotonic()
             self._send_image(frame, stamp)
-            command = self._box.wait_for(sent, min(patience, left), self.context.ok)
+            command = self._box.wait_for(sent, min(patience, deadline - time.monotonic()), self.context.ok)
             if command is not None:
                 if self._step:
                     # A policy that is slow would decode every frame twice; where images are lost it answers at once.
@@ -225,11 +228,22 @@ class LiberoBridge(Node):
         )
 
     def _deliver_instruction(self) -> None:
-        """Wait until who is there has it: a policy that heard another one before would go by that."""
+        """Wait until who is there has it: a policy that heard another one before would go by that.
+
+        Raises:
+            SimulationError: it does not arrive.
+        """
         deadline = time.monotonic() + INSTRUCTION_SECONDS
         while self._instructions.get_subscription_count() == 0 and time.monotonic() < deadline:
             time.sleep(0.01)
-        self._instructions.wait_for_all_acked(Duration(seconds=INSTRUCTION_SECONDS))
+        deadline = time.monotonic() + DELIVERY_SECONDS
+        while not self._instructions.wait_for_all_acked(Duration(seconds=0.1)):
+            self._require_running()
+            if time.monotonic() > deadline:
+                raise SimulationError(
+                    f"the instruction did not arrive within {DELIVERY_SECONDS:g} s; end what listens to the topic "
+                    "instruction in this ROS_DOMAIN_ID and hangs, or start the policy node again"
+                )
 
     def _held_values(self, command: EndEffectorCommand | None) -> NDArray[np.float64]:
         """The last command while it holds; then no motion, with the gripper as it was."""

@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rclpy
 from fake_environment import FakeEnvironment
 from peer import PATIENCE, policy_process, process, running_peer, wait_until
+from rclpy.duration import Duration
 
-from specvla_ros.errors import BagError
+from specvla_ros.errors import BagError, SimulationError
 from specvla_ros.evaluation import rollout as evaluation
 from specvla_ros.evaluation.latency import Latency
 from specvla_ros.fake_policy import FakePolicy
 from specvla_ros.msg import EndEffectorCommand, EpisodeStatus
+from specvla_ros.nodes import libero_bridge
 from specvla_ros.nodes.bag import BagReader, BagWriter
+from specvla_ros.nodes.libero_bridge import LiberoBridge
 
 FAKE_SCENE = f"""
 import sys
@@ -69,6 +73,36 @@ def test_lockstep_gives_the_policy_every_frame_and_the_scene_every_command(tmp_p
     assert report["state_sha256"] == hashlib.sha256(environment.state().tobytes()).hexdigest()
     assert report["steps"] == 30 and not report["success"]
     assert report["latency_ms"]["p50"] > 0 and report["accept_length"] == 3.5
+
+
+class SlowTopic:
+    """The instruction's: whoever listens has not received it before so many looks."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+    def get_subscription_count(self) -> int:
+        return 1
+
+    def wait_for_all_acked(self, timeout: Duration) -> bool:
+        self.looks -= 1
+        return self.looks == 0
+
+
+def test_no_image_is_shown_to_a_policy_that_still_goes_by_another_instruction(monkeypatch: pytest.MonkeyPatch) -> None:
+    rclpy.init()
+    bridge = LiberoBridge(FakeEnvironment)
+    try:
+        bridge._instructions = topic = SlowTopic(looks=40)
+        bridge._deliver_instruction()
+        assert topic.looks == 0
+        monkeypatch.setattr(libero_bridge, "DELIVERY_SECONDS", 0.0)
+        with pytest.raises(SimulationError, match="the instruction did not arrive"):
+            bridge._deliver_instruction()
+    finally:
+        bridge.close()
+        bridge.destroy_node()
+        rclpy.shutdown()
 
 
 def test_an_episode_ends_with_its_success(tmp_path: Path) -> None:
