@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from rclpy.event_handler import SubscriptionEventCallbacks
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from rclpy.subscription import MessageInfo  # Kilted has it; before, the same dictionary has no type of its own
 
 TOPIC = "estop"
+DISCOVERY = 1.0
+"""Seconds that a publisher may be heard before it is seen."""
 
 
 class EmergencyStop:
@@ -29,13 +32,14 @@ class EmergencyStop:
         self._reporter = reporter
         self._heard = False
         self._present = 0
-        self._pressed: set[bytes] = set()
-        """Publishers whose last word was true, by their global identifier; empty bytes where rclpy does not tell it."""
+        self._pressed: dict[bytes, float] = {}
+        """When publishers whose last word was true said it, by the monotonic clock. Each has its global identifier, or
+        empty bytes where rclpy does not tell it."""
         # Each hears publishers that another does not: what was latched, what is sent again when it is lost, and what
         # is promised nothing. A message that comes twice stops twice.
         silent = SubscriptionEventCallbacks(use_default_callbacks=False)
         subscriptions = [
-            node.create_subscription(Bool, TOPIC, self._on_message, profile, event_callbacks=silent)
+            node.create_subscription(Bool, TOPIC, self._on_message, qos.every(profile), event_callbacks=silent)
             for profile in (qos.LATCHED, qos.COMMAND, qos.BEST_EFFORT)
         ]
         self._topic = subscriptions[0].topic_name  # as it was remapped
@@ -64,9 +68,9 @@ class EmergencyStop:
         was_stopped = self._stream.gate.stopped
         sender = bytes((info.get("publisher_gid") or {}).get("data", b""))
         if message.data:
-            self._pressed.add(sender)
+            self._pressed[sender] = time.monotonic()
         else:
-            self._pressed &= self._others_than(sender)
+            self._pressed = self._still_pressed(sender)
         reason = self._stream.change_gate(lambda gate: gate.with_stop(bool(self._pressed)))
         if message.data and not was_stopped:
             self._logger.error(reason)  # each time, whatever was logged just before
@@ -78,7 +82,9 @@ class EmergencyStop:
             self._logger.warning(reason)
             self._reporter.say(WARN, "not enabled", reason)
 
-    def _others_than(self, sender: bytes) -> set[bytes]:
-        """Who else publishes now: a button that is gone is released by another one."""
-        present = self._node.get_publishers_info_by_topic(self._topic) if self._pressed else []
-        return {bytes(publisher.endpoint_gid) for publisher in present} - {sender}
+    def _still_pressed(self, released: bytes) -> dict[bytes, float]:
+        """Without the one that was released, and without those that are gone: another one's word does for theirs."""
+        publishers = self._node.get_publishers_info_by_topic(self._topic) if self._pressed else []
+        present, early = {bytes(one.endpoint_gid) for one in publishers}, time.monotonic() - DISCOVERY
+        pressed = ((sender, said) for sender, said in self._pressed.items() if sender != released)
+        return {sender: said for sender, said in pressed if sender in present or said > early}

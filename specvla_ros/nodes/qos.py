@@ -20,3 +20,11 @@ EVERY_COMMAND = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 """For a subscriber to whom a repetition must not hide the command before it."""
 
 STATS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+
+
+def every(profile: QoSProfile) -> QoSProfile:
+    """The same for a subscription to which each message counts, whoever publishes and however long nobody takes it.
+
+    One that keeps the newest only keeps it of all publishers together: a press, and then another button's false.
+    """
+    return QoSProfile(depth=100, reliability=profile.reliability, durability=profile.durability)

@@ -110,7 +110,10 @@ def test_a_draft_that_a_full_gpu_cannot_take_is_refused_and_the_node_goes_on(pee
         peer.moving()
 
 
-def test_nothing_moves_while_a_draft_is_loaded_and_an_emergency_stop_pressed_meanwhile_counts(peer: Peer) -> None:
+@pytest.mark.parametrize(("words", "reason"), [([True], "emergency stop"), ([True, False], "not enabled")])
+def test_nothing_moves_while_a_draft_is_loaded_and_an_emergency_stop_pressed_meanwhile_counts(
+    peer: Peer, words: list[bool], reason: str
+) -> None:
     with draft_changing_process("time.sleep(2.0)", 0.2, *LONG_HOLD):
         peer.begin()
         peer.moving()
@@ -119,9 +122,11 @@ def test_nothing_moves_while_a_draft_is_loaded_and_an_emergency_stop_pressed_mea
             peer.wait_for_rest()
             rested = len(peer.received["command"])
             time.sleep(0.5)
-            peer.estops.publish(Bool(data=True))
+            for pressed in words:
+                peer.estops.publish(Bool(data=pressed))
+                time.sleep(0.1)
             wait_until(changed.done)
-            peer.diagnosis("emergency stop")
+            peer.diagnosis(reason)
             assert changed.result().results[0].successful
             assert len(peer.received["command"]) == rested, "not even with what was decoded when it began"
 

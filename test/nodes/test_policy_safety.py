@@ -96,11 +96,14 @@ def test_an_emergency_stop_acts_at_once_and_needs_its_release_and_an_enabling(pe
         peer.moving()
 
 
-def test_an_emergency_stop_that_was_pressed_before_the_node_started_counts(peer: Peer) -> None:
+@pytest.mark.parametrize("others", [0, 3])
+def test_an_emergency_stop_that_was_pressed_before_the_node_started_counts(peer: Peer, others: int) -> None:
     peer.estops.publish(Bool(data=True))
+    for other in [peer.create_publisher(Bool, "estop", qos.LATCHED) for _ in range(others)]:
+        other.publish(Bool(data=False))
     with policy_process("(__import__('time').sleep(2.0), FakePolicy())[1]"):
         peer.begin()
-        peer.diagnosis("emergency stop", peer.send)
+        peer.diagnosis("~/enable", peer.send)
         assert not peer.received["command"]
 
 
