@@ -520,7 +520,7 @@ def doctor(json_file: Json = None) -> None:
 
 
 def _node_policy(checkpoint: str, draft: str, threshold: str, unnorm_key: str) -> dict[str, Any]:
-    """As parameters of the policy node, where `thresholds` takes precedence: with one number the other stays live."""
+    """Parameters of the policy node; one number is its `threshold`, which stays live then."""
     from specvla_ros.evaluation.threshold import parse_threshold, require_draft
 
     bins = parse_threshold(threshold)

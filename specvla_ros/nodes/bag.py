@@ -33,6 +33,8 @@ TOPICS: dict[str, Any] = {
     "/decode_stats": DecodeStats,
     "/episode_status": EpisodeStatus,
 }
+URI_SIGNS = "#?%"
+"""rosbags names a sqlite3 file by a URI, where these mean something: it would be written elsewhere."""
 STORAGES = {"sqlite3": StoragePlugin.SQLITE3, "mcap": StoragePlugin.MCAP}
 
 
@@ -44,12 +46,17 @@ class BagWriter:
         storage: "sqlite3" or "mcap".
 
     Raises:
-        BagError: the folder exists, or cannot be written; the methods, too, raise it when the disk is full.
+        BagError: the folder exists, cannot be written or be named so; the methods, too, raise it when the disk is full.
     """
 
     def __init__(self, folder: Path, storage: str) -> None:
         if folder.exists():
             raise BagError(f"bag {folder} exists already; choose another folder or remove it")
+        if storage == "sqlite3" and set(URI_SIGNS) & set(str(folder)):
+            raise BagError(
+                f"bag {folder} cannot be of storage sqlite3 with one of {URI_SIGNS} in its path; choose another folder, or "
+                "mcap"
+            )
         self._folder = folder
         self._types = _typestore()
         self._connections: dict[str, Connection] = {}

@@ -71,6 +71,14 @@ def test_two_cameras_have_to_be_told_apart(tmp_path: Path, monkeypatch: pytest.M
     np.testing.assert_array_equal(frames[0].rgb(), grey(1))
 
 
+def test_a_bag_is_not_written_where_its_name_would_be_read_as_a_uri(tmp_path: Path) -> None:
+    with pytest.raises(BagError, match=r"run#3 cannot be of storage sqlite3 with one of #\?% in its path"):
+        BagWriter(tmp_path / "run#3", "sqlite3")
+    with BagReader(write_bag(tmp_path / "run#3", storage="mcap")) as bag:
+        assert len(list(Recording(bag, Topics()).frames())) == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["run#3"]
+
+
 @pytest.mark.parametrize("storage", ["sqlite3", "mcap"])
 def test_a_bag_with_damaged_bytes_is_refused_by_name(tmp_path: Path, storage: str) -> None:
     writer = BagWriter(tmp_path / "bag", storage)
