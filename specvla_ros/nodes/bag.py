@@ -54,8 +54,8 @@ class BagWriter:
             raise BagError(f"bag {folder} exists already; choose another folder or remove it")
         if storage == "sqlite3" and set(URI_SIGNS) & set(str(folder)):
             raise BagError(
-                f"bag {folder} cannot be of storage sqlite3 with one of {URI_SIGNS} in its path; choose another folder, or "
-                "mcap"
+                f"bag {folder} cannot be of storage sqlite3 with one of {URI_SIGNS} in its path; choose another folder "
+                "or mcap"
             )
         self._folder = folder
         self._types = _typestore()
