@@ -99,8 +99,14 @@ def require_action_tokens(directory: Path) -> None:
         )
 
 
-def load_tensors(directory: Path, shapes: Shapes, *, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
+def load_tensors(
+    directory: Path, shapes: Shapes, *, dtype: torch.dtype, device: torch.device, mapped: bool = False
+) -> dict[str, Tensor]:
     """Read just the tensors named in `shapes` from one or several safetensors files.
+
+    Args:
+        mapped: tensors of this type may stay in the file, for a caller that copies them: they take no memory, and would
+            change with the file.
 
     Raises:
         CheckpointError: a file is missing, cut short or no safetensors; a key is missing, has another shape, or is not
@@ -108,7 +114,7 @@ def load_tensors(directory: Path, shapes: Shapes, *, dtype: torch.dtype, device:
     """
     tensors: dict[str, Tensor] = {}
     for path, keys in _locate(directory, shapes).items():
-        tensors.update(_load_file(path, {key: shapes[key] for key in keys}, dtype, device))
+        tensors.update(_load_file(path, {key: shapes[key] for key in keys}, dtype, device, mapped))
     return tensors
 
 
@@ -142,7 +148,7 @@ def load_draft_tensors(
         if key not in state:
             raise _missing_key(path, key, shape, state)
         _check(path, key, state[key], shape)
-    return {key: state[key].to(device, dtype) for key in shapes}
+    return {key: state[key].to(device, dtype, copy=True) for key in shapes}
 
 
 def write_checkpoint(
@@ -199,7 +205,7 @@ def _locate(directory: Path, keys: Iterable[str]) -> dict[Path, list[str]]:
     )
 
 
-def _load_file(path: Path, shapes: Shapes, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
+def _load_file(path: Path, shapes: Shapes, dtype: torch.dtype, device: torch.device, mapped: bool) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"{path} is missing; it should hold {next(iter(shapes))}: copy or download it again")
     try:
@@ -209,7 +215,7 @@ def _load_file(path: Path, shapes: Shapes, dtype: torch.dtype, device: torch.dev
                 if key not in present:
                     raise _missing_key(path, key, shape, present)
                 _check(path, key, file.get_tensor(key), shape)  # the file is mapped: nothing is read yet
-            return {key: file.get_tensor(key).to(device, dtype) for key in shapes}
+            return {key: file.get_tensor(key).to(device, dtype, copy=not mapped) for key in shapes}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path} is cut short or is no safetensors file ({error}); copy or download it again"

@@ -146,6 +146,8 @@ def quantise_projections(module: M, device: torch.device, kind: str) -> M:
     for part in list(module.modules()):
         if isinstance(part, (Attention, Mlp)):
             part.to(device).quantise(kind)
+    for parameter in module.parameters():
+        parameter.data = parameter.data.to(device, copy=True)  # it may lie in a file that is mapped
     return module.to(device)
 
 

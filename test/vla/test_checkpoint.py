@@ -78,6 +78,17 @@ def test_tensors_come_in_the_asked_type(single: Path) -> None:
     assert all(tensor.dtype == torch.bfloat16 for tensor in tensors.values())
 
 
+@pytest.mark.parametrize("pickled", [False, True])
+def test_a_file_that_is_overwritten_later_changes_no_weights(tmp_path: Path, pickled: bool) -> None:
+    """As `cp` does over a checkpoint that a policy runs on."""
+    path = tmp_path / ("pytorch_model.bin" if pickled else "model.safetensors")
+    torch.save(TENSORS, path) if pickled else save_file(TENSORS, path)
+    tensors = load_draft_tensors(tmp_path, SHAPES, dtype=torch.float32, device=CPU)
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+    assert torch.equal(tensors["layer.weight"], TENSORS["layer.weight"])
+
+
 def test_a_missing_key_is_named_with_the_nearest_ones(single: Path, sharded: Path) -> None:
     for directory in (single, sharded):
         with pytest.raises(CheckpointError, match=r"key layer.gain.* is missing among its 3 keys.*layer\.") as error:
