@@ -228,22 +228,29 @@ def load_policy(
     return OpenVLAPolicy(directory, decoder, tokenizer, norm_stats, preparation, thresholds, graphs=graphs)
 
 
-def share_decoders(first: OpenVLAPolicy, conditions: Sequence[tuple[str, Thresholds]]) -> list[OpenVLAPolicy]:
-    """A policy for each draft and thresholds, on the same weights; those with the same draft take the memory of one.
+class SharedModel:
+    """Policies on the same weights, and those with the same draft around one decoder: many take the memory of one.
 
     One of them acts at a time.
 
     Args:
-        first: a policy with the first condition's draft.
-
-    Raises:
-        CheckpointError, ConfigurationError: see `OpenVLAPolicy.with_draft`.
+        first: brings the weights.
+        draft: its own.
     """
-    decoders = {conditions[0][0]: first.decoder}
-    for draft, thresholds in conditions:
-        if draft not in decoders:
-            decoders[draft] = first.with_draft(draft, thresholds).decoder
-    return [first.with_decoder(decoders[draft], thresholds) for draft, thresholds in conditions]
+
+    def __init__(self, first: OpenVLAPolicy, draft: str) -> None:
+        self._first = first
+        self._decoders = {draft: first.decoder}
+
+    def policy(self, draft: str, thresholds: Thresholds) -> OpenVLAPolicy:
+        """One more, with a history of its own.
+
+        Raises:
+            CheckpointError, ConfigurationError: see `OpenVLAPolicy.with_draft`.
+        """
+        if draft not in self._decoders:
+            self._decoders[draft] = self._first.with_draft(draft, thresholds).decoder
+        return self._first.with_decoder(self._decoders[draft], thresholds)
 
 
 def pixels(image: NDArray[np.uint8], preparation: str) -> Tensor:

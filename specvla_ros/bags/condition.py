@@ -97,7 +97,7 @@ def load(
     """
     import torch
 
-    from specvla_ros.runtime import load_policy, share_decoders
+    from specvla_ros.runtime import SharedModel, load_policy
 
     torch.set_num_threads(1)
     checkpoint = conditions[0].checkpoint
@@ -112,5 +112,7 @@ def load(
         preparation=preparation,
     )
     vocabulary_size = first.decoder.target.config.vocabulary_size
-    policies = share_decoders(first, [(one.draft, one.thresholds) for one in conditions])
-    return [Loaded(policy, vocabulary_size, key.startswith("libero")) for policy in policies]
+    model = SharedModel(first, conditions[0].draft)
+    return [
+        Loaded(model.policy(one.draft, one.thresholds), vocabulary_size, key.startswith("libero")) for one in conditions
+    ]

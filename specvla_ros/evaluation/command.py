@@ -33,6 +33,7 @@ def run_command(
         `tasks` and `total` of a single evaluation, `conditions` of several; `speed`, a list by suite, where it was
         measured.
     """
+    rig = rig or Rig()
     figures: dict[str, Any] = {}
     rows: list[ConditionRow] = []
     is_sweep = len(sweep) > 1 or sweep[0].output != output
@@ -50,7 +51,7 @@ def run_command(
         console.print(comparison_table(rows))
     console.print(f"episodes, summary.json and summary.md: {output}", highlight=False, soft_wrap=True)
     if speed_frames:
-        speeds = run_speeds(sweep, speed_frames, output, rig or Rig())
+        speeds = run_speeds(sweep, speed_frames, output, rig)
         figures["speed"] = list(speeds.values())
         for path, report in speeds.items():
             console.print(speed_table(report))

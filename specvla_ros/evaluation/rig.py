@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rollout import Environment
@@ -10,14 +13,34 @@ from specvla_ros.gpu_memory import free_memory
 from specvla_ros.policy import Policy, expand_thresholds
 from specvla_ros.sim.libero import LiberoEnvironment, Task, list_tasks
 from specvla_ros.vla.checkpoint import read_norm_stats
+from specvla_ros.vla.fingerprint import settings_mark, weights_mark
+
+if TYPE_CHECKING:
+    from specvla_ros.runtime import SharedModel
 
 PREPARATION = "libero"
 """Of the scenes' pictures, which are upside down: OpenVLA's evaluation turns and crops them whatever the checkpoint's
 data is called."""
 
 
+@dataclass(slots=True)
+class _Kept:
+    """A model that is loaded.
+
+    Attributes:
+        identity: of what, see `_identity`.
+        marks: of the drafts' weights that it has, by the draft's name.
+    """
+
+    identity: tuple[str, ...]
+    model: SharedModel
+    marks: dict[str, str] = field(default_factory=dict)
+
+
 class Rig:
     """LIBERO and OpenVLA."""
+
+    _kept: _Kept | None = None
 
     def tasks(self, options: EvaluationOptions) -> list[Task]:
         """All tasks of the suite."""
@@ -29,7 +52,7 @@ class Rig:
 
         from specvla_ros.runtime import load_policy
 
-        free_memory()  # the condition before had another model, or the same once more
+        free_memory()  # the evaluation before may have had another model
         torch.set_num_threads(1)
         return load_policy(
             options.checkpoint_directory,
@@ -43,16 +66,45 @@ class Rig:
         )
 
     def load_policies(self, several: Sequence[EvaluationOptions]) -> list[Policy]:
-        """A policy for each, all of one checkpoint: they need the memory of one, and of each draft once."""
-        from specvla_ros.runtime import OpenVLAPolicy, share_decoders
+        """A policy for each, all of one checkpoint: they need the memory of one, and of each draft once.
 
-        first = self.load_policy(several[0])
-        assert isinstance(first, OpenVLAPolicy)
-        return [*share_decoders(first, [(one.draft, expand_thresholds(one.threshold)) for one in several])]
+        The model stays for the next evaluation, until one needs another: 7B takes a minute to load and to record.
+        """
+        return [self._model(one).policy(one.draft, expand_thresholds(one.threshold)) for one in several]
+
+    def _model(self, options: EvaluationOptions) -> SharedModel:
+        wanted, mark = _identity(options), weights_mark(_drafts(options))
+        if self._kept is None or self._kept.identity != wanted or self._kept.marks.get(options.draft, mark) != mark:
+            self._kept = None  # first: two models would need twice the memory
+            from specvla_ros.runtime import OpenVLAPolicy, SharedModel
+
+            first = self.load_policy(options)
+            assert isinstance(first, OpenVLAPolicy)
+            self._kept = _Kept(wanted, SharedModel(first, options.draft))
+        self._kept.marks[options.draft] = mark
+        return self._kept.model
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker's process, which has no use for the model."""
+        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
 
     def create_environment(self, options: EvaluationOptions, task: Task) -> Environment:
         """The scene of a task."""
         return LiberoEnvironment(task, image_size=options.image_size, fast_rendering=options.fast_rendering)
+
+
+def _identity(options: EvaluationOptions) -> tuple[str, ...]:
+    """What loading a model depends on, its draft aside."""
+    directory = options.checkpoint_directory
+    marks = weights_mark([directory]), settings_mark([directory])
+    return str(directory), options.device, options.dtype, options.weights, unnorm_key(options) or "", *marks
+
+
+def _drafts(options: EvaluationOptions) -> list[Path]:
+    """Where the learned ones lie."""
+    from specvla_ros.speculative.build import locate_drafts
+
+    return [draft for draft in locate_drafts(options.draft, options.checkpoint_directory).values() if draft]
 
 
 def unnorm_key(options: EvaluationOptions) -> str | None:

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 import json
+import pickle
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from safetensors.torch import load_file, save_file
 
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.rig import Rig
 from specvla_ros.runtime import OpenVLAPolicy
 from specvla_ros.shipped import shipped_checkpoint
+from specvla_ros.speculative.decode import SpeculativeDecoder
+from specvla_ros.vla.model import OpenVLA
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 256, 256, 3), dtype=np.uint8)
 
@@ -25,6 +31,32 @@ def test_policies_loaded_together_share_weights_and_drafts_and_neither_history_n
     assert [action.tokens for action in strict] == [action.tokens for action in plain]
     assert all(action.stats.forwards == 7 for action in plain)
     assert [action.stats.accepted for action in relaxed[1:]] == [(5,), (5,)], "everything is near enough"
+
+
+def model_of(rig: Rig, settings: EvaluationOptions) -> tuple[SpeculativeDecoder, OpenVLA]:
+    (policy,) = rig.load_policies([settings])
+    assert isinstance(policy, OpenVLAPolicy)
+    return policy.decoder, policy.decoder.target
+
+
+def test_the_next_evaluation_goes_on_with_the_same_model_until_it_needs_another(tmp_path: Path) -> None:
+    rig, settings = Rig(), EvaluationOptions("libero_spatial", tmp_path, draft="hold")
+    decoder, target = model_of(rig, settings)
+    assert model_of(rig, replace(settings, threshold=9, seed=1)) == (decoder, target)
+    assert model_of(rig, replace(settings, draft="linear"))[1] is target
+    assert pickle.loads(pickle.dumps(rig))._kept is None, "a worker's process has no use for it"
+    assert model_of(rig, replace(settings, dtype="bfloat16"))[1] is not target
+
+
+def test_a_draft_that_was_trained_again_meanwhile_is_loaded_again(tmp_path: Path) -> None:
+    draft = tmp_path / "draft"
+    shutil.copytree(shipped_checkpoint() / "draft", draft)
+    rig, settings = Rig(), EvaluationOptions("libero_spatial", tmp_path, draft=str(draft))
+    decoder, _ = model_of(rig, settings)
+    assert model_of(rig, settings)[0] is decoder
+    (weights,) = draft.glob("*.safetensors")
+    save_file({name: 2 * tensor for name, tensor in load_file(weights).items()}, weights)
+    assert model_of(rig, settings)[0] is not decoder
 
 
 def test_a_checkpoint_sees_liberos_pictures_as_openvlas_evaluation_shows_them_whatever_its_data_is_called(
