@@ -553,6 +553,14 @@ def main() -> NoReturn:
         if error.filename is None:
             raise
         _exit_with(f"{error.filename}: {error.strerror}")
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # of torch, which most commands do not import
+            raise
+        reason = str(error).partition(" Of the allocated memory")[0]
+        _exit_with(
+            f"the GPU's memory is used up: end what else uses it, or take fewer drafts or workers, or weights float8 or "
+            f"int8 ({reason})"
+        )
     sys.exit(0)
 
 

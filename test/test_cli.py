@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 from specvla_ros import doctor
-from specvla_ros.cli import app
+from specvla_ros.cli import app, main
 from specvla_ros.errors import ConfigurationError
 
 
@@ -74,6 +75,21 @@ def test_figures_that_could_not_be_written_are_refused_before_they_are_measured(
     (tmp_path / "taken").touch()
     with pytest.raises(ConfigurationError, match="cannot be written"):
         CliRunner().invoke(app, [*command, "--json", f"{tmp_path}/taken/figures.json"], catch_exceptions=False)
+
+
+def test_a_gpu_without_memory_in_the_middle_of_a_command_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def app() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. 1 GiB is free. Of the allocated memory 9 GiB is reserved")
+
+    monkeypatch.setattr("specvla_ros.cli.app", app)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: the GPU's memory is used up: ") and said.endswith(" 1 GiB is free.)\n")
 
 
 def test_doctor_finds_what_the_tests_run_on(tmp_path: Path) -> None:
