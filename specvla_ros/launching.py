@@ -143,7 +143,7 @@ def _typed(spec: ParameterSpec, text: str) -> Any:
         value = float(text) if isinstance(spec.default, float) else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError):
         value = text
-    if isinstance(value, list) and _shape(spec.default) == {float} and _shape(value) == {float, int}:
+    if isinstance(value, list) and _shape(spec.default) == {float} and _shape(value) <= {float, int}:
         value = [float(number) for number in value]
     if _shape(value) != _shape(spec.default):
         raise ConfigurationError(f"{spec.name}:={text} does not fit; expected a value like {spec.default}")

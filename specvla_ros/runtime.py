@@ -309,10 +309,11 @@ def load_target(directory: Path, dtype: torch.dtype, device: torch.device, weigh
     with torch.device("meta"):
         target = OpenVLA(config)
     shapes = {name: tuple(tensor.shape) for name, tensor in target.state_dict().items()}
-    read_to = torch.device("cpu") if weights in KINDS else device
-    if read_to.type == "cpu":
+    rounds = weights in KINDS  # piece by piece, and the pieces stay in their file until then
+    read_to = torch.device("cpu") if rounds else device
+    if read_to.type == "cpu" and not rounds:
         _require_memory(shapes, dtype)
-    target.load_state_dict(load_tensors(directory, shapes, dtype=dtype, device=read_to), assign=True)
+    target.load_state_dict(load_tensors(directory, shapes, dtype=dtype, device=read_to, mapped=rounds), assign=True)
     target = target.to(read_to, dtype).eval().requires_grad_(False)
     return lay_out_projections(target, device, weights)
 

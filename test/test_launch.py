@@ -228,6 +228,7 @@ def launching(file: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
             "thresholds:=[-1, 7, -1, -1, -1, -1, 0]",
             "twist_frame:=0801",
             "workspace_low:=[-1, -0.5, 0.02]",
+            "speed_limits:=[1, 1, 1, 1, 1, 1]",
             "dry_run:=false",
             "image_topic:=camera/image_raw",
         )

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from untrained import CONFIG, write_untrained_checkpoint
 
 from specvla_ros.errors import CheckpointError
-from specvla_ros.runtime import load_policy, load_target
+from specvla_ros.runtime import WEIGHTS, load_policy, load_target
 from specvla_ros.speculative.build import load_head
 from specvla_ros.vla.checkpoint import (
     load_draft_tensors,
@@ -87,6 +87,16 @@ def test_a_file_that_is_overwritten_later_changes_no_weights(tmp_path: Path, pic
     with path.open("r+b") as file:
         file.write(bytes(path.stat().st_size))
     assert torch.equal(tensors["layer.weight"], TENSORS["layer.weight"])
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_nor_those_of_a_model(tmp_path: Path, weights: str) -> None:
+    write_untrained_checkpoint(tmp_path / "model")
+    target = load_target(tmp_path / "model", torch.bfloat16, CPU, weights)
+    before = [tensor.clone() for tensor in target.state_dict().values()]
+    with (tmp_path / "model" / "model.safetensors").open("r+b") as file:
+        file.write(bytes((tmp_path / "model" / "model.safetensors").stat().st_size))
+    assert all(map(torch.equal, target.state_dict().values(), before))
 
 
 def test_a_missing_key_is_named_with_the_nearest_ones(single: Path, sharded: Path) -> None:
