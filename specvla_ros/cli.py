@@ -558,8 +558,8 @@ def main() -> NoReturn:
             raise
         reason = str(error).partition(" Of the allocated memory")[0]
         _exit_with(
-            "the GPU's memory is used up: end what else uses it, or take fewer drafts, fewer workers, or weights float8 "
-            f"or int8 ({reason})"
+            "the GPU's memory is used up: end what else uses it, or take fewer drafts, fewer workers, or weights of 8 "
+            f"bits ({reason})"
         )
     sys.exit(0)
 
