@@ -22,12 +22,14 @@ from specvla_ros.errors import SpecVLAError
 
 N = TypeVar("N", bound=Node)
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, the end of a service, and a terminal or a connection that closes."""
 LOOK = 0.5
 """Seconds between two looks at whether a signal has come, where nothing else happens."""
 
 
 class StopSignal:
-    """SIGINT or SIGTERM: it interrupts what the main thread does, and is remembered.
+    """One of `STOP_SIGNALS`: it interrupts what the main thread does, and is remembered.
 
     An interrupt that falls into an object's `__del__` (rclpy's futures have one) is printed and ignored by Python.
     """
@@ -61,12 +63,12 @@ def run_node(
 ) -> None:
     """Build a node and let `work` run until it returns or the process is told to stop.
 
-    An error in an argument, a parameter or a file ends the process with one sentence and exit code 1; Ctrl-C and
-    SIGTERM end it with 0.
+    An error in an argument, a parameter or a file ends the process with one sentence and exit code 1; a signal to stop
+    ends it with 0.
 
     Args:
         speaks_last: the node's `close` still has something to publish. rclpy's own handlers would have taken its
-            context away by then; so the two signals only interrupt `work`, which is `spin` or looks at `StopSignal`.
+            context away by then; so the signals only interrupt `work`, which is `spin` or looks at `StopSignal`.
     """
     arguments = list(args) if args is not None else None
     handlers = SignalHandlerOptions.NO if speaks_last else None
@@ -78,8 +80,9 @@ def run_node(
     if others:  # such as a parameter file, whose limits would not count
         sys.exit(f"{name}: {' '.join(others)}: a node takes ROS arguments only, and those come after --ros-args")
     if speaks_last:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, StopSignal.handle)
+        for number in STOP_SIGNALS:
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores that one
+                signal.signal(number, StopSignal.handle)
     node = None
     failed = stuck = False
     try:
@@ -98,7 +101,8 @@ def run_node(
         # A terminal and ros2 launch both pass Ctrl-C on; the second must not interrupt the end.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if speaks_last:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            for number in STOP_SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
         if node is not None:
             close = getattr(node, "close", None)
             if close:

@@ -377,7 +377,7 @@ def test_the_hand_stays_in_its_box_and_diagnostics_say_whether_there_is_one(peer
         assert peer.received["command"][-1].delta_position.y == pytest.approx(0.1), "the other axes go on"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_the_arm_moves_brings_it_to_rest_before_the_node_ends(
     peer: Peer, number: signal.Signals
 ) -> None:
