@@ -114,7 +114,7 @@ def test_a_draft_that_a_full_gpu_cannot_take_is_refused_and_the_node_goes_on(pee
 def test_nothing_moves_while_a_draft_is_loaded_and_an_emergency_stop_pressed_meanwhile_counts(
     peer: Peer, words: list[bool], reason: str
 ) -> None:
-    with draft_changing_process("time.sleep(2.0)", 0.2, *LONG_HOLD):
+    with draft_changing_process("time.sleep(1.2)", 0.2, *LONG_HOLD):
         peer.begin()
         peer.moving()
         with sending(peer):
