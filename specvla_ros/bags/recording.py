@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
-from specvla_ros.errors import BagError
+from specvla_ros.errors import BagError, ImageError
 from specvla_ros.msg import EndEffectorCommand
 from specvla_ros.nodes.bag import BagReader
 from specvla_ros.nodes.conversion import compressed_to_rgb, image_to_rgb
@@ -59,9 +59,12 @@ class Frame:
         Raises:
             ImageError: it cannot be decoded.
         """
-        if isinstance(self.message, CompressedImage):
-            return compressed_to_rgb(self.message)
-        return image_to_rgb(self.message)
+        try:
+            if isinstance(self.message, CompressedImage):
+                return compressed_to_rgb(self.message)
+            return image_to_rgb(self.message)
+        except ImageError as error:
+            raise ImageError(f"image {self.index} of the bag, counted from 0: {error}") from error
 
 
 class Recording:

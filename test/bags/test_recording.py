@@ -11,7 +11,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, Writer
 from std_msgs.msg import String
 
 from specvla_ros.bags.recording import Recording, Topics
-from specvla_ros.errors import BagError
+from specvla_ros.errors import BagError, ImageError
 from specvla_ros.nodes import bag as bag_module
 from specvla_ros.nodes.bag import BagReader, BagWriter
 from specvla_ros.nodes.conversion import rgb_to_image
@@ -33,6 +33,14 @@ def test_compressed_images_are_decoded(tmp_path: Path) -> None:
         recording = Recording(bag, Topics())
         assert recording.is_compressed
         assert np.abs(next(recording.frames()).rgb().astype(int) - grey(0)).max() <= 2
+
+
+def test_an_image_that_cannot_be_decoded_is_named_by_its_place(tmp_path: Path) -> None:
+    with BagReader(write_bag(tmp_path / "bag", compressed=True)) as bag:
+        *_, last = Recording(bag, Topics()).frames()
+    last.message.data = b"no picture"
+    with pytest.raises(ImageError, match="image 4 of the bag, counted from 0: compressed image .* cannot be decoded"):
+        last.rgb()
 
 
 def test_a_bag_without_instructions_needs_one_and_takes_it(tmp_path: Path) -> None:
