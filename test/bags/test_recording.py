@@ -39,7 +39,7 @@ def test_an_image_that_cannot_be_decoded_is_named_by_its_place(tmp_path: Path) -
     with BagReader(write_bag(tmp_path / "bag", compressed=True)) as bag:
         *_, last = Recording(bag, Topics()).frames()
     last.message.data = b"no picture"
-    with pytest.raises(ImageError, match="image 4 of the bag, counted from 0: compressed image .* cannot be decoded"):
+    with pytest.raises(ImageError, match=r"image 4 of the bag, counted from 0: compressed image .* cannot be decoded"):
         last.rgb()
 
 
