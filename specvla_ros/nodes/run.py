@@ -79,10 +79,9 @@ def run_node(
         sys.exit(f"{name}: the ROS arguments, or a file that they name, cannot be read: {error}")
     if others:  # such as a parameter file, whose limits would not count
         sys.exit(f"{name}: {' '.join(others)}: a node takes ROS arguments only, and those come after --ros-args")
-    if speaks_last:
-        for number in STOP_SIGNALS:
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores that one
-                signal.signal(number, StopSignal.handle)
+    for number in STOP_SIGNALS if speaks_last else (signal.SIGHUP,):  # rclpy leaves that one alone
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores it
+            signal.signal(number, StopSignal.handle)
     node = None
     failed = stuck = False
     try:
@@ -99,10 +98,8 @@ def run_node(
             raise
     finally:
         # A terminal and ros2 launch both pass Ctrl-C on; the second must not interrupt the end.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if speaks_last:
-            for number in STOP_SIGNALS:
-                signal.signal(number, signal.SIG_IGN)
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         if node is not None:
             close = getattr(node, "close", None)
             if close:

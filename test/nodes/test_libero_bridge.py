@@ -171,6 +171,19 @@ def test_ctrl_c_ends_a_waiting_bridge_cleanly() -> None:
         assert bridge.returncode == 0 and "Traceback" not in output, output
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_whatever_ends_a_recording_its_bag_is_finished(tmp_path: Path, number: signal.Signals) -> None:
+    not_under_nohup = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+    scene, bag = not_under_nohup + FAKE_SCENE, tmp_path / "bag"
+    with policy_process(), process(scene.replace("SUCCESS", "0"), *parameters(max_steps=10000, bag=bag)) as bridge:
+        wait_until(lambda: sum(file.stat().st_size for file in bag.glob("*.mcap")) > 0, lambda: "the first chunk")
+        bridge.send_signal(number)
+        output, _ = bridge.communicate(timeout=PATIENCE)
+    assert bridge.returncode == 0 and "Traceback" not in output, output
+    with BagReader(bag) as reader:
+        assert len(list(reader.messages("/ee_command"))) > 10
+
+
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 def test_a_disk_that_is_full_ends_a_recording_with_a_sentence(tmp_path: Path, storage: str) -> None:
     full = "(__import__('resource').setrlimit(1, (50_000, 50_000)), FakeEnvironment(values))[1]"  # 1: RLIMIT_FSIZE
