@@ -110,6 +110,7 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
     """One episode in closed loop; its figures.
 
     Raises:
+        CheckpointError: the checkpoint is not to be had.
         SimulationError: one of the two processes ended early; the message holds the last lines of its log.
     """
     output = options.output.resolve()

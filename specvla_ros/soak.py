@@ -107,6 +107,7 @@ def run_soak(options: SoakOptions, console: Console) -> dict[str, Any]:
     """Run it; its figures. `soak.csv` grows with every sample, `soak.svg` is drawn at the end.
 
     Raises:
+        CheckpointError: the checkpoint is not to be had.
         SimulationError: the policy node ended, reported an error or gave no command.
         ConfigurationError: the output cannot be written, or matplotlib is not installed.
     """
