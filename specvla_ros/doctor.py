@@ -17,8 +17,8 @@ from specvla_ros.system_memory import available_memory
 
 CUDA_CONTEXT = 1_000_000_000
 """Bytes left for CUDA's context, its libraries and the activations."""
-CPU_LOADING = 4 / 3
-"""What a CPU needs over the weights and caches, measured once: the files are in memory too while they are read."""
+CPU_LOADING = 1.1
+"""What a process on a CPU needs over the weights and caches, measured once with 7B."""
 
 
 @dataclass(frozen=True, slots=True)

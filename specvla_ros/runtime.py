@@ -121,6 +121,7 @@ class OpenVLAPolicy:
     def reset(self) -> None:
         """A new episode begins: drafts know nothing of the last actions."""
         self._history.clear()
+        self.decoder.drafter.clear()
 
     def with_draft(
         self, draft: str, thresholds: Thresholds, tree: TreeConfig | None = None, sha256: str = ""

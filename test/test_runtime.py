@@ -75,6 +75,18 @@ def test_reset_forgets_the_last_action() -> None:
     assert policy.act(IMAGE, "pick up the bowl").stats.accepted == (0,) * 6
 
 
+def test_reset_leaves_nothing_in_a_drafts_cache_that_is_not_finite() -> None:
+    """An overflow in float16, say; a slot that is never attended to counts all the same."""
+    policy = load_policy(draft="eagle", device="cpu")
+    expected = policy.act(IMAGE, "pick up the bowl").stats.accepted
+    drafter = policy.decoder.drafter
+    assert isinstance(drafter, EagleDrafter)
+    drafter._cache.values.fill_(float("nan"))
+    policy.reset()
+    assert policy.act(IMAGE, "pick up the bowl").stats.accepted == expected
+    assert drafter._cache.values.isfinite().all()
+
+
 def test_the_threshold_is_obeyed_from_the_next_action_on() -> None:
     policy = load_policy(draft="hold", threshold=0)
     policy.act(IMAGE, "pick up the bowl")

@@ -129,4 +129,4 @@ class Drafter(Protocol):
         """A tree no deeper than `depth` whose root is `prefix.tokens[-1]`."""
 
     def clear(self) -> None:
-        """Leave no number of an action behind: the target's, or the draft's own, were not finite."""
+        """Leave no number of an action behind: one that is not finite would count even where nothing attends to it."""

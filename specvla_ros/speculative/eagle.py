@@ -106,7 +106,7 @@ class EagleDrafter:
         return DraftTree.from_parts(*prefix.runner.run(key, lambda: self._grow(prefix, levels)))
 
     def clear(self) -> None:
-        """The next action starts from its own prefill, but a NaN in the cache counts where nothing attends to it."""
+        """The next action starts from its own prefill; its masked slots hold what was there."""
         self._cache.clear()
 
     def _grow(self, prefix: Prefix, levels: int) -> tuple[Tensor, ...]:

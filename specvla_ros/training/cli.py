@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from specvla_ros.json_option import Json, write_json
 from specvla_ros.model_options import Device, ImagePreparation, UnnormKey
+from specvla_ros.processes import usable_cores
 from specvla_ros.training.target_sizes import TargetSizes
 
 SIZES = TargetSizes()
@@ -57,7 +57,7 @@ def demos(
         disturbed=disturbed,
         checkpoint=checkpoint,
         skip=skip,
-        workers=workers or os.cpu_count() or 1,
+        workers=workers or usable_cores(),
     )
     console = Console(stderr=True)
     outcomes = collect(options, console)
@@ -76,7 +76,7 @@ def relabel(data: Data, workers: Workers = 0) -> None:
     """Give recorded demonstrations the actions of today's expert; images stay, so a new expert needs no rendering."""
     from specvla_ros.training.relabel import relabel as relabel_files
 
-    steps = relabel_files(data, workers or os.cpu_count() or 1)
+    steps = relabel_files(data, workers or usable_cores())
     print(f"{steps} steps relabelled")
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from specvla_ros.errors import DataError
-from specvla_ros.processes import process_pool
+from specvla_ros.processes import process_pool, usable_cores
 from specvla_ros.training.demonstrations import (
     LANDMARKS,
     count_moving_steps,
@@ -121,7 +121,7 @@ def load_frames(directories: Sequence[Path], cache: Path, *, workers: int | None
     files = demonstration_files([directory.resolve() for directory in directories])
     fingerprint = _fingerprint(files)
     if _stored_fingerprint(cache) != fingerprint:
-        _build(files, cache, fingerprint, workers or os.cpu_count() or 1)
+        _build(files, cache, fingerprint, workers or usable_cores())
     store = _open(cache)
     if store.validation.all():
         raise DataError(f"{len(store)} frames under {', '.join(map(str, directories))}: none to train on; record more")
