@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from specvla_ros import load_policy
 from specvla_ros.errors import CheckpointError, ConfigurationError, ImageError
 from specvla_ros.policy import expand_thresholds
+from specvla_ros.speculative.eagle import EagleDrafter
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
 
