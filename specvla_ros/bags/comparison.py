@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
 
 from specvla_ros.bags.condition import Condition, Load, Loaded, labels
 from specvla_ros.bags.recording import Frame, Recording
@@ -46,8 +48,10 @@ def compare(conditions: Sequence[Condition], recording: Recording, limit: int, l
         SpecVLAError: an image, a checkpoint or a draft cannot be used.
     """
     decoded: list[Decoded] = []
+    count, console = min(limit or recording.image_count, recording.image_count), Console(stderr=True)
     for _, group in itertools.groupby(conditions, key=lambda condition: condition.checkpoint):
-        decoded += decode(load(list(group)), itertools.islice(recording.frames(), limit or None))
+        loaded, frames = load(list(group)), itertools.islice(recording.frames(), limit or None)
+        decoded += decode(loaded, track(frames, "frames", total=count, console=console, transient=True))
     names = labels(conditions)
     is_known = all(one.is_libero for one in decoded)
     step = LIBERO_STEP if is_known else (1.0,) * len(LIBERO_STEP)
