@@ -53,6 +53,7 @@ Weights = Annotated[str, typer.Option(help="full, or the language model's layers
 Bag = Annotated[Path, typer.Argument(metavar="BAG", help="rosbag2 folder, mcap or sqlite3.")]
 ImageTopic = Annotated[str, typer.Option(help="Image or CompressedImage in the bag; empty: image or image/compressed.")]
 InstructionTopic = Annotated[str, typer.Option(help="String in the bag: what to do; each begins an episode.")]
+BagInstruction = Annotated[str, typer.Option(help="For a bag that does not say what the robot should do.")]
 FastRendering = Annotated[
     Optional[bool],  # noqa: UP045
     typer.Option(
@@ -402,6 +403,7 @@ def check_replay(
     device: Device = "auto",
     unnorm_key: UnnormKey = "",
     image_preparation: ImagePreparation = "auto",
+    instruction: BagInstruction = "",
     image_topic: ImageTopic = "",
     instruction_topic: InstructionTopic = "/instruction",
     command_topic: Annotated[str, typer.Option(help="EndEffectorCommand in the bag.")] = "/ee_command",
@@ -420,7 +422,7 @@ def check_replay(
         "unnorm_key": unnorm_key,
         "image_preparation": image_preparation,
     }
-    report = replay_check(bag, Topics(image_topic, instruction_topic, command_topic), policy, fast)
+    report = replay_check(bag, Topics(image_topic, instruction_topic, command_topic), policy, fast, instruction)
     print_check(report, Console(stderr=str(json_file) == "-"))
     write_json(report, json_file)
     if report["differences"]:
@@ -445,7 +447,7 @@ def compare_conditions(
         typer.Option(help="As of `specvla act`, the package's own by default.", show_default=False),
     ] = None,
     frames: Annotated[int, typer.Option(min=0, help="The first ones only; 0: all.")] = 0,
-    instruction: Annotated[str, typer.Option(help="For a bag that does not say what the robot should do.")] = "",
+    instruction: BagInstruction = "",
     image_topic: ImageTopic = "",
     instruction_topic: InstructionTopic = "/instruction",
     device: Device = "auto",

@@ -45,13 +45,16 @@ class Difference:
     bins: int
 
 
-def replay_check(bag: Path, topics: Topics, policy: Mapping[str, Any], fast: bool) -> dict[str, Any]:
+def replay_check(
+    bag: Path, topics: Topics, policy: Mapping[str, Any], fast: bool, instruction: str = ""
+) -> dict[str, Any]:
     """Start a policy node, feed it the bag, compare.
 
     Args:
         policy: parameters of the node; thresholds and image transport are the bag's.
         fast: only the images that have a recorded command, each as soon as the one before is answered; otherwise all
             at the bag's pace, where a node that is too slow skips some.
+        instruction: see `Recording`.
 
     Raises:
         BagError: the bag lacks something, or the node does not answer.
@@ -59,7 +62,7 @@ def replay_check(bag: Path, topics: Topics, policy: Mapping[str, Any], fast: boo
         SimulationError: the node ended.
     """
     with BagReader(bag) as reader, TemporaryDirectory() as logs:
-        recording = Recording(reader, topics)
+        recording = Recording(reader, topics, instruction)
         commands = recording.commands()
         # The stamps of the images are read now: they are replaced as the images are shown.
         recorded = {frame.index: commands[frame.stamp] for frame in recording.frames() if frame.stamp in commands}

@@ -51,6 +51,14 @@ def test_a_node_that_decodes_as_before_gives_every_recorded_token(
     assert "5 of 5 recorded actions compared, 35 tokens: all as recorded" in printed(report)
 
 
+def test_a_bag_of_an_action_goal_holds_no_instruction_and_is_given_one(tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "bag", instructions=())
+    with pytest.raises(BagError, match="has no topic /instruction"):
+        check(bag)
+    report = replay_check(bag, DEFAULT, FAKE, True, "pick up the bowl")
+    assert report["frames_compared"] == 5 and report["differences"] == []
+
+
 def test_a_changed_token_is_found_and_named(tmp_path: Path) -> None:
     def change(index: int, command: EndEffectorCommand) -> None:
         if index == 3:
