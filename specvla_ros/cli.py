@@ -203,7 +203,7 @@ def evaluate(
     ] = None,
     workers: Annotated[
         int,
-        typer.Option(min=0, help="Processes, each with a scene; 0: one for each core, or four that share a model."),
+        typer.Option(min=0, help="Processes, each with a scene; 0: one a core, at most four that share a model."),
     ] = 0,
     one_policy: Annotated[
         Optional[bool],  # noqa: UP045

@@ -41,7 +41,10 @@ PARAMETERS = (
         range=(0.01, 60.0),
     ),
     ParameterSpec(
-        "policy_timeout", 60.0, "give up when the policy gives no command for so many seconds", range=(0.1, 3600.0)
+        "policy_timeout",
+        60.0,
+        "give up when the policy gives no command (realtime: no first one) for so many seconds",
+        range=(0.1, 3600.0),
     ),
     ParameterSpec("image_size", 256, "height and width of the camera images in pixels", range=(32, 1024)),
     ParameterSpec(

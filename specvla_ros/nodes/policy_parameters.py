@@ -111,7 +111,12 @@ PARAMETERS = (
         range=(0.0, 10.0),
         live=True,
     ),
-    ParameterSpec("dry_run", False, "mark every command as one that moves nothing, and send no delta_twist", live=True),
+    ParameterSpec(
+        "dry_run",
+        False,
+        "mark every command as one that moves nothing, and send no delta_twist and no gripper_position",
+        live=True,
+    ),
     ParameterSpec(
         "autostart", True, "configure and activate at the start; false: wait for a lifecycle manager or ros2 lifecycle"
     ),
