@@ -97,25 +97,52 @@ def test_what_foxglove_and_rviz_show_exists_in_the_messages() -> None:
     assert shown == {"/image", "/ee_pose", "/delta_twist", "/specvla/caption"}
 
 
-def check_system(folder: Path, **commands: str) -> subprocess.CompletedProcess[str]:
+def check_system(
+    folder: Path, python: Path | str = sys.executable, path: str = "/usr/local/bin:/usr/bin:/bin", **commands: str
+) -> subprocess.CompletedProcess[str]:
     """Run the set-up's check with some of the system's commands replaced by shell scripts."""
     for name, script in commands.items():
         (folder / name.replace("_", "-")).write_text(f"#!/bin/sh\n{script}\n")
         (folder / name.replace("_", "-")).chmod(0o755)
-    path = f"{folder}:/usr/local/bin:/usr/bin:/bin"
-    return subprocess.run(
-        [str(ROOT / "scripts" / "check_system"), sys.executable], env={"PATH": path}, capture_output=True, text=True
-    )
+    command = [str(ROOT / "scripts" / "check_system"), str(python)]
+    return subprocess.run(command, env={"PATH": f"{folder}:{path}"}, capture_output=True, text=True)
 
 
-def test_an_old_python_is_refused_with_a_sentence(tmp_path: Path) -> None:
-    old = tmp_path / "python3.9"
-    old.write_text("#!/bin/sh\nexit 1\n")
-    old.chmod(0o755)
-    command = [str(ROOT / "scripts" / "check_system"), str(old)]
+def a_python(folder: Path, prologue: str) -> Path:
+    """An interpreter that is this one but for what the prologue changes in it."""
+    path = folder / "a_python"
+    code = f"import sys; {prologue}; exec(sys.argv[1])"
+    path.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{code}' \"$2\"\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize("version", [(3, 9), (3, 14)])
+def test_a_python_that_not_all_packages_exist_for_is_refused_with_a_sentence(
+    tmp_path: Path, version: tuple[int, int]
+) -> None:
+    python = a_python(tmp_path, f"sys.version_info = {version}")
+    command = [str(ROOT / "scripts" / "check_system"), str(python)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1
-    assert "Python 3.10 or newer is needed" in result.stderr
+    assert "Python 3.10 to 3.13 is needed" in result.stderr
+
+
+def test_the_packages_that_are_named_are_those_of_the_chosen_python(tmp_path: Path) -> None:
+    other = (3, 10) if sys.version_info[:2] != (3, 10) else (3, 12)
+    python = a_python(tmp_path, f'sys.version_info = {other}; sys.modules["ensurepip"] = None')
+    result = check_system(tmp_path, python, id="echo 1000", sudo="exit 1")
+    name = f"python{other[0]}.{other[1]}"
+    assert f"apt-get install {name}-venv {name}-dev" in result.stderr
+
+
+def test_where_there_is_no_apt_no_command_of_it_is_named(tmp_path: Path) -> None:
+    for tool in ("bash", "uname", "grep"):
+        (tmp_path / tool).symlink_to(str(shutil.which(tool)))
+    result = check_system(tmp_path, ldconfig="exit 0", id="echo 1000", path=str(tmp_path))
+    assert result.returncode == 1
+    assert "This is no Debian" in result.stderr
+    assert "apt-get" not in result.stderr
 
 
 def test_another_processor_is_refused_with_a_sentence(tmp_path: Path) -> None:
