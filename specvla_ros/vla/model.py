@@ -76,6 +76,6 @@ class OpenVLA(nn.Module):
         """(n,) ids of the most likely action token after each feature.
 
         Upstream takes the argmax over all 32064 ids and decodes whatever it finds; the two agree whenever that is an
-        action token, which is always so for a trained checkpoint.
+        action token. `specvla bench` counts where it is none.
         """
         return self.action_logits(features).argmax(dim=-1) + self.config.first_action_id
