@@ -130,7 +130,8 @@ def test_a_python_that_not_all_packages_exist_for_is_refused_with_a_sentence(
 
 def test_the_packages_that_are_named_are_those_of_the_chosen_python(tmp_path: Path) -> None:
     other = (3, 10) if sys.version_info[:2] != (3, 10) else (3, 12)
-    python = a_python(tmp_path, f'sys.version_info = {other}; sys.modules["ensurepip"] = None')
+    lacks = 'sys.modules["ensurepip"] = None; import sysconfig; sysconfig.get_path = lambda name: "/nowhere"'
+    python = a_python(tmp_path, f"sys.version_info = {other}; {lacks}")
     result = check_system(tmp_path, python, id="echo 1000", sudo="exit 1")
     name = f"python{other[0]}.{other[1]}"
     assert f"apt-get install {name}-venv {name}-dev" in result.stderr
