@@ -103,7 +103,7 @@ def wheel_prefixes() -> list[str]:
 
 def python_package(tree: Path) -> Path:
     """The generated Python package inside an install tree."""
-    return next(path.parent for path in tree.rglob(f"{NAME}/msg") if "python" in str(path))
+    return next(tree.rglob(f"{NAME}/msg/__init__.py")).parents[1]
 
 
 class BuildWithMessages(build_py):

@@ -6,6 +6,7 @@ import ast
 import importlib.metadata
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -208,6 +209,19 @@ def test_colcon_builds_the_same_tree(tmp_path: Path) -> None:
         check=True,
     )
     assert str(installed) in result.stdout
+
+
+def test_the_messages_are_found_also_below_a_folder_named_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tmp_path / "python" / "install"
+    for folder in ("include/specvla_ros/specvla_ros/msg", "share/specvla_ros/msg"):
+        (tree / folder).mkdir(parents=True)
+    generated = tree / "lib" / "python3.12" / "site-packages" / "specvla_ros"
+    (generated / "msg").mkdir(parents=True)
+    (generated / "msg" / "__init__.py").touch()
+    monkeypatch.setattr("setuptools.setup", lambda **keywords: None)
+    assert runpy.run_path(str(ROOT / "setup.py"))["python_package"](tree) == generated
 
 
 def test_no_two_test_files_have_one_name() -> None:
