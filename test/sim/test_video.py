@@ -3,6 +3,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,15 @@ class InterruptedPipe:
         self._pipe.write(data)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as Python has it, whatever a test before, with ROS in it, has left."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before or signal.default_int_handler)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_in_the_middle_of_a_frame_leaves_a_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Process(subprocess.Popen[bytes]):
         def __init__(self, *arguments: Any, **options: Any) -> None:
