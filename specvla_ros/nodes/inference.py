@@ -166,6 +166,12 @@ class Inference:
                 f"the arm does not move: the action came {age:.2f} s after its image's stamp, and hold_time is "
                 f"{hold_time:g} s; raise it, or decode faster (draft, threshold)",
             )
+        elif -age > hold_time:
+            self._reporter.warn(
+                "stamps ahead",
+                f"the arm does not move: the image's stamp is {-age:.2f} s ahead, and hold_time is {hold_time:g} s; "
+                "check the camera's clock",
+            )
         elif self._stream.forbids_motion():
             self._reporter.refuse("commands kept at rest without a pose", self._stream.workspace_trouble())
         elif self._stream.settings.dry_run:
