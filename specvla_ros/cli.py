@@ -17,6 +17,7 @@ from specvla_ros.errors import SpecVLAError
 from specvla_ros.json_option import Json, writable, write_json
 from specvla_ros.model_options import Device, ImagePreparation, UnnormKey
 from specvla_ros.sim.holding import HOLD_TIME
+from specvla_ros.sourced_ros import leave_sourced_ros
 from specvla_ros.training.cli import app as train_app
 
 app = typer.Typer(
@@ -545,6 +546,7 @@ def _renders_fast(wanted: bool | None, checkpoint: str) -> bool:
 
 def main() -> NoReturn:
     """Run a command; an error that a user can act on is one sentence and exit code 1."""
+    leave_sourced_ros()
     # As Ctrl-C does, so that the processes which were started end too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
