@@ -236,8 +236,13 @@ def accept_lengths(
 def estimate(
     batch_size: Annotated[int, typer.Option(min=1, help="Of regenerating and of draft training.")] = 16,
     unroll: Annotated[int, typer.Option(min=1, max=6, help="As for specvla train draft.")] = 1,
+    json_file: Json = None,
 ) -> None:
     """Memory and disk for the draft of OpenVLA 7B, from its shapes alone; nothing is loaded."""
+    from dataclasses import asdict
+
     from specvla_ros.training.estimate import estimate_needs, estimate_table
 
-    Console(stderr=True).print(estimate_table(estimate_needs(batch_size, unroll)))
+    needs = estimate_needs(batch_size, unroll)
+    Console(stderr=True).print(estimate_table(needs))
+    write_json([asdict(need) for need in needs], json_file)

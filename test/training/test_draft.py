@@ -12,8 +12,10 @@ import pytest
 import torch
 from models import random_head, random_target
 from torch import Tensor
+from typer.testing import CliRunner
 
 from specvla_ros import load_policy
+from specvla_ros.cli import app
 from specvla_ros.errors import ConfigurationError, DataError
 from specvla_ros.speculative.eagle import EagleHead
 from specvla_ros.training import draft
@@ -246,3 +248,5 @@ def test_the_estimate_knows_the_released_sizes() -> None:
     assert needs["target, bfloat16"] == pytest.approx(15.0e9, rel=0.01)
     assert needs["the draft, float16"] == pytest.approx(2 * 236e6, rel=0.01)
     assert needs["regenerated data, one step"] == (2 * 256 + 28 + 6) * OpenVLAConfig().llama.hidden_size * 2
+    told = CliRunner().invoke(app, ["train", "estimate", "--batch-size", "2", "--json", "-"])
+    assert {need["what"]: need["bytes"] for need in json.loads(told.stdout)} == needs
