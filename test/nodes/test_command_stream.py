@@ -16,6 +16,7 @@ from std_msgs.msg import Header
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.nodes.clock_watch import ClockWatch
 from specvla_ros.nodes.command_stream import CommandStream
+from specvla_ros.nodes.messages import nanoseconds
 from specvla_ros.nodes.policy_parameters import PARAMETERS
 from specvla_ros.nodes.settings import Settings
 from specvla_ros.policy import Action, DecodeStats
@@ -56,7 +57,7 @@ class Bench:
         header, values = Header(), np.array([*motion, *[0.0] * (6 - len(motion)), gripper])
         header.stamp.sec, header.stamp.nanosec = divmod(self.now - age * MILLISECOND, 1_000_000_000)
         action = Action(values, (1, 2, 3, 4, 5, 6, 7), DecodeStats((5,), 2, (0,) * 7))
-        return self.stream.send(action, (0,) * 7, header, episode)
+        return self.stream.send(action, tuple(range(7)), header, episode)
 
     def wait(self, milliseconds: int) -> None:
         """Time goes by, then the timer fires."""
@@ -134,8 +135,44 @@ def test_a_gate_that_closes_stops_at_once_and_lets_nothing_through(switch: str) 
     assert bench.speeds == [0.5, 0.0] and len(bench.twists.messages) == 2
 
 
+def test_a_gate_that_stays_as_it_was_tells_the_arm_nothing() -> None:
+    bench = Bench()
+    bench.send(0.5)
+    bench.stream.change_gate(lambda gate: gate.with_stop(False))
+    assert bench.speeds == [0.5], "a button that says again and again that it is not pressed stops nothing"
+    for _ in range(2):
+        bench.stream.change_gate(lambda gate: gate.with_stop(True))
+    bench.stream.change_gate(lambda gate: gate.with_active(False))
+    assert bench.speeds == [0.5, 0.0]
+
+
+def test_every_axis_and_the_tokens_reach_their_place_and_each_action_has_the_next_number() -> None:
+    bench = Bench(linear_scale=10.0, angular_scale=100.0)
+    bench.send(0.1, 0.2, 0.3, 0.01, 0.02, 0.03, gripper=0.75)
+    bench.send(0.1)
+    command, twist = bench.commands.messages[0], bench.twists.messages[0]
+    position, rotation = command.delta_position, command.delta_rotation
+    assert (position.x, position.y, position.z) == (0.1, 0.2, 0.3)
+    assert (rotation.x, rotation.y, rotation.z, command.gripper) == (0.01, 0.02, 0.03, 0.75)
+    assert list(command.tokens) == [1, 2, 3, 4, 5, 6, 7] and list(command.thresholds) == [0, 1, 2, 3, 4, 5, 6]
+    linear, angular = twist.twist.linear, twist.twist.angular
+    assert (linear.x, linear.y, linear.z) == pytest.approx((1.0, 2.0, 3.0))
+    assert (angular.x, angular.y, angular.z) == pytest.approx((1.0, 2.0, 3.0))
+    assert [command.sequence for command in bench.commands.messages] == [1, 2]
+
+
+def test_a_twist_bears_the_time_at_which_it_is_sent_and_a_command_that_of_its_image() -> None:
+    bench = Bench()
+    bench.send(0.5, age=40)
+    bench.wait(100)
+    for twist, late in zip(bench.twists.messages, (0, 100), strict=True):
+        assert nanoseconds(twist.header.stamp) == START + late * MILLISECOND and twist.header.frame_id == "base_link"
+    assert {nanoseconds(command.header.stamp) for command in bench.commands.messages} == {START - 40 * MILLISECOND}
+
+
 def test_an_arm_that_was_never_told_anything_gets_a_twist_at_rest_and_no_gripper() -> None:
     bench = Bench()
+    assert bench.stream.repeat(), "nothing holds, so nothing can have ended"
     bench.stream.change_gate(lambda gate: gate.with_active(False))
     assert not bench.commands.messages
     assert [twist.twist.linear.x for twist in bench.twists.messages] == [0.0] and not bench.grippers.messages

@@ -44,13 +44,13 @@ def test_the_longest_accepted_path_wins_and_of_those_the_nearest(
     tree: DraftTree, data: st.DataObject, limits: list[int]
 ) -> None:
     answers = data.draw(st.lists(st.integers(96, 104), min_size=len(tree), max_size=len(tree)))
-    distance = deviations(tree, torch.tensor(answers), range(98, 120))
+    distance = deviations(tree, torch.tensor(answers), range(98, 103))
     chosen = int(longest_accepted_node(tree, distance, torch.tensor([0, *limits])))
 
     accepted = {0: (0, 0)}
     for node in range(1, len(tree)):
         distances = [abs(int(tree.tokens[n]) - answers[int(tree.parents[n])]) for n in path_to(tree, node)]
-        are_actions = all(int(tree.tokens[n]) >= 98 for n in path_to(tree, node))
+        are_actions = all(98 <= int(tree.tokens[n]) <= 102 for n in path_to(tree, node))
         if are_actions and all(d <= limit for d, limit in zip(distances, limits, strict=False)):
             accepted[node] = (len(distances), -sum(distances))
     assert chosen in accepted
