@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
@@ -32,17 +33,8 @@ class BinaryDistribution(Distribution):
 
 def install_tree() -> Path:
     """Build the messages with CMake; the folder with lib/ and share/ as a ROS 2 workspace would have them."""
-    work = ROOT / "build" / "pip"
-    shutil.rmtree(work, ignore_errors=True)
-    source, build, install = work / "source", work / "build", work / "install"
-    # CMake exports no package whose dependencies (a .venv, say) lie inside its source folder: build from a copy.
-    for name in ("CMakeLists.txt", "package.xml"):
-        source.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, source)
-    for name in (NAME, *INTERFACES, "launch", "config", "scripts"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
-    for name in INTERFACES:
-        shutil.rmtree(source / NAME / name, ignore_errors=True)
+    install = ROOT / "build" / "pip"
+    shutil.rmtree(install, ignore_errors=True)
     sourced = sourced_prefixes()
     prefix_path = sourced or wheel_prefixes()
     python_path = [*python_folders(sourced), *filter(None, sys.path)]
@@ -51,25 +43,41 @@ def install_tree() -> Path:
         "AMENT_PREFIX_PATH": os.pathsep.join(prefix_path),
         "PYTHONPATH": os.pathsep.join(python_path),
     }
-    configure = [
-        "cmake",
-        f"-S{source}",
-        f"-B{build}",
-        "-GNinja",
-        "-DCMAKE_BUILD_TYPE=Release",
-        "-DBUILD_TESTING=OFF",
-        f"-DCMAKE_INSTALL_PREFIX={install}",
-        f"-DCMAKE_PREFIX_PATH={';'.join(prefix_path)}",
-        f"-DPython3_EXECUTABLE={sys.executable}",
-        f"-DCMAKE_PROJECT_INCLUDE={ROOT / 'cmake' / 'drop_missing_includes.cmake'}",
-    ]
-    for command in (configure, ["cmake", "--build", str(build), "--target", "install"]):
-        try:
-            subprocess.run(command, check=True, env=environment)
-        except (subprocess.CalledProcessError, FileNotFoundError) as error:
-            # setuptools hides an ordinary exception of an editable build; an installation without messages is useless.
-            raise SystemExit(f"building the ROS 2 messages failed: {error}") from error
+    # Build from a copy elsewhere: CMake exports no package whose dependencies (a .venv, say) lie inside its source
+    # folder, and ROS 2's generators fail where the path holds a space or a letter that is not ASCII.
+    with TemporaryDirectory(prefix=f"{NAME}_") as folder:
+        source, build = Path(folder) / "source", Path(folder) / "build"
+        copy_source(source)
+        configure = [
+            "cmake",
+            f"-S{source}",
+            f"-B{build}",
+            "-GNinja",
+            "-DCMAKE_BUILD_TYPE=Release",
+            "-DBUILD_TESTING=OFF",
+            f"-DCMAKE_INSTALL_PREFIX={install}",
+            f"-DCMAKE_PREFIX_PATH={';'.join(prefix_path)}",
+            f"-DPython3_EXECUTABLE={sys.executable}",
+            f"-DCMAKE_PROJECT_INCLUDE={ROOT / 'cmake' / 'drop_missing_includes.cmake'}",
+        ]
+        for command in (configure, ["cmake", "--build", str(build), "--target", "install"]):
+            try:
+                subprocess.run(command, check=True, env=environment)
+            except (subprocess.CalledProcessError, FileNotFoundError) as error:
+                # setuptools hides an ordinary exception of an editable build; an installation without messages is
+                # useless.
+                raise SystemExit(f"building the ROS 2 messages failed: {error}") from error
     return install
+
+
+def copy_source(target: Path) -> None:
+    """What CMakeLists.txt installs or generates from."""
+    for name in (NAME, *INTERFACES, "launch", "config", "scripts"):
+        shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    for name in ("CMakeLists.txt", "package.xml"):
+        shutil.copy2(ROOT / name, target)
+    for name in INTERFACES:
+        shutil.rmtree(target / NAME / name, ignore_errors=True)
 
 
 def sourced_prefixes() -> list[str]:

@@ -224,6 +224,24 @@ def test_the_messages_are_found_also_below_a_folder_named_python(
     assert runpy.run_path(str(ROOT / "setup.py"))["python_package"](tree) == generated
 
 
+def test_a_checkout_whose_path_holds_spaces_and_umlauts_is_built_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = tmp_path / "für ROS (1)"
+    for folder in ("specvla_ros", "action", "msg", "launch", "config", "scripts"):
+        (checkout / folder).mkdir(parents=True)
+    for name in ("setup.py", "CMakeLists.txt", "package.xml"):
+        shutil.copy(ROOT / name, checkout)
+    commands: list[list[str]] = []
+    monkeypatch.setattr("setuptools.setup", lambda **keywords: None)
+    monkeypatch.setattr("subprocess.run", lambda command, **keywords: commands.append(command))
+    tree = runpy.run_path(str(checkout / "setup.py"))["install_tree"]()
+    configure, build = commands
+    folders = [configure[1].removeprefix("-S"), configure[2].removeprefix("-B"), build[2]]
+    assert not any(str(checkout) in folder or Path(folder).exists() for folder in folders)
+    assert f"-DCMAKE_INSTALL_PREFIX={tree}" in configure and checkout in tree.parents
+
+
 def test_no_two_test_files_have_one_name() -> None:
     # launch_testing's pytest plugin, which every ROS 2 installation loads, imports each by its name alone.
     names = [path.name for path in (ROOT / "test").rglob("test_*.py")]
