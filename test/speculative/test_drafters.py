@@ -175,7 +175,7 @@ def test_hold_drafts_the_rest_of_the_last_action_and_nothing_in_a_new_episode() 
     prefix = prefilled(random_target(0), [70, 71])
     hold = HoldDrafter()
     assert hold.draft(prefix, 4).tokens.tolist() == [71]
-    prefix.history = after([100, 101, 102, 103, 104, 105, 106])
+    prefix.history = after([200] * 7, [100, 101, 102, 103, 104, 105, 106])
     assert hold.draft(prefix, 4).tokens.tolist() == [71, 102, 103, 104, 105]
     assert hold.draft(prefix, 0).tokens.tolist() == [71]
 
