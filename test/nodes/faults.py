@@ -115,6 +115,7 @@ ROWS = {
     "bridge killed with -9 under a running policy": Row(STOP, "no image for … s", MOVES_AGAIN, "diagnostics"),
     "SIGINT while an action is decoded": Row(STOP, "nothing: it was asked to end", ENDS, ""),
     "SIGTERM while an action is decoded": Row(STOP, "nothing: it was asked to end", ENDS, ""),
+    "SIGHUP while an action is decoded": Row(STOP, "nothing: it was asked to end", ENDS, ""),
 }
 
 

@@ -65,7 +65,7 @@ def peer() -> Iterator[Peer]:
         yield peer
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_an_action_is_decoded_stops_the_arm_and_ends_the_node(
     peer: Peer, number: signal.Signals
 ) -> None:
