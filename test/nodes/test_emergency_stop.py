@@ -131,11 +131,17 @@ def test_a_required_button_that_was_lost_must_speak_again_and_one_that_is_silent
     assert "not enabled" in buttons.reason and "not enabled" in buttons.status
 
 
-def test_a_lost_button_is_told_once_and_not_while_the_arm_is_disabled_anyway(monkeypatch: pytest.MonkeyPatch) -> None:
-    buttons = Buttons(monkeypatch, "a", "b", "c")
+@pytest.mark.parametrize("enabled", [True, False])
+def test_one_of_two_required_buttons_that_is_lost_stops_the_arm_which_is_told_unless_it_is_disabled_anyway(
+    monkeypatch: pytest.MonkeyPatch, enabled: bool
+) -> None:
+    buttons = Buttons(monkeypatch, "a", "b")
     buttons.says("a", False)
     buttons.stop.look(required=True)
-    for left in (2, 1):
-        buttons.present = buttons.present[:left]
-        buttons.stop.look(required=True)
-        assert not buttons.stream.gate.enabled and "2 of 3 still publish on estop" in buttons.status
+    buttons.stream.change_gate(lambda gate: gate.with_enabled(enabled))
+    buttons.present.remove("b")
+    buttons.stop.look(required=True)
+    assert "not enabled" in buttons.reason
+    assert [status.message.split(";")[0] for status in buttons.statuses.messages] == (
+        ["an emergency stop is lost: 1 of 2 still publish on estop"] if enabled else []
+    )

@@ -184,8 +184,8 @@ def test_linear_extrapolates_clips_and_holds_the_gripper() -> None:
     prefix = prefilled(random_target(0), [70])
     linear = LinearDrafter(range(FIRST_ID, 320))
     assert linear.draft(prefix, 6).tokens.tolist() == [70]
-    first, second = [100, 100, 100, 100, 70, 310, 64], [100, 103, 98, 100, 65, 318, 319]
+    first, second = [100, 100, 100, 100, 70, 310, 100], [100, 103, 98, 100, 65, 318, 110]
     prefix.history = after(first)
     assert linear.draft(prefix, 6).tokens.tolist() == [70, *first[1:]], "one action: hold it"
     prefix.history = after(first, second)
-    assert linear.draft(prefix, 6).tokens.tolist() == [70, 106, 96, 100, 64, 319, 319]
+    assert linear.draft(prefix, 6).tokens.tolist() == [70, 106, 96, 100, 64, 319, 110]
