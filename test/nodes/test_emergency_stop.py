@@ -12,7 +12,7 @@ from test_command_stream import Bench, Log
 
 from specvla_ros.nodes import emergency_stop
 from specvla_ros.nodes.emergency_stop import EmergencyStop
-from specvla_ros.nodes.health import Health
+from specvla_ros.nodes.health import ERROR, WARN, Health
 from specvla_ros.nodes.reporter import Reporter
 
 
@@ -23,12 +23,12 @@ class Buttons(Bench):
         super().__init__()
         self.seconds = 100.0
         monkeypatch.setattr(emergency_stop.time, "monotonic", lambda: self.seconds)
-        self.present, self.statuses = list(present), Log()
+        self.present, self.statuses, self.log = list(present), Log(), list[str]()
         reporter = Reporter("specvla", Health("loading"), get_logger("specvla"), self.statuses, self.stream.rest)
         self.stop = EmergencyStop(self, self.stream, reporter)
 
     def get_logger(self) -> Any:
-        return get_logger("specvla")
+        return SimpleNamespace(**{name: lambda _, name=name: self.log.append(name) for name in ("warning", "error")})
 
     def create_subscription(self, kind: type, topic: str, callback: Any, *_: Any, **__: Any) -> Any:
         self._callback = callback
@@ -79,6 +79,17 @@ def test_each_button_that_is_pressed_needs_its_own_release(monkeypatch: pytest.M
     assert "emergency stop: publish false" in buttons.reason
     buttons.says("b", False)
     assert "not enabled" in buttons.reason
+
+
+def test_each_press_and_its_release_are_logged_and_told_and_what_is_said_again_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    buttons = Buttons(monkeypatch, "a")
+    for pressed in (False, True, True, False, False, True, False):
+        buttons.says("a", pressed)
+    assert buttons.log == ["error", "warning"] * 2
+    told = [(status.level, "is released" in status.message) for status in buttons.statuses.messages]
+    assert told == [(ERROR, False), (WARN, True)] * 2
 
 
 def test_where_nobody_is_told_apart_the_last_word_counts(monkeypatch: pytest.MonkeyPatch) -> None:
