@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from specvla_ros.nodes.gate import Gate
+from specvla_ros.nodes.health import ERROR, WARN
 
 SWITCHES = ["with_stop", "with_enabled", "with_active", "with_guard", "with_change"]
 TURNS = st.lists(st.tuples(st.sampled_from(SWITCHES), st.booleans()), max_size=30)
@@ -42,6 +44,23 @@ def test_the_gate_is_open_only_if_active_enabled_watched_and_not_stopped(
 
 def test_a_new_node_waits_for_its_activation_alone() -> None:
     assert "inactive" in Gate().reason and Gate().with_active(True).reason == ""
+
+
+@pytest.mark.parametrize(
+    ("switch", "value", "reason", "level"),
+    [
+        ("with_stop", True, "emergency stop: publish false", ERROR),
+        ("with_guard", False, "no emergency stop", ERROR),
+        ("with_enabled", False, "not enabled", WARN),
+        ("with_change", True, "the draft is being changed", WARN),
+        ("with_active", False, "inactive", WARN),
+    ],
+)
+def test_each_switch_alone_closes_an_open_gate_with_its_own_words_and_a_missing_stop_is_an_error(
+    switch: str, value: bool, reason: str, level: bytes
+) -> None:
+    closed = getattr(Gate().with_active(True), switch)(value)
+    assert reason in closed.reason and closed.level == level
 
 
 @given(TURNS)
