@@ -66,7 +66,7 @@ def test_each_switch_alone_closes_an_open_gate_with_its_own_words_and_a_missing_
 @given(TURNS)
 def test_an_arm_that_lost_its_emergency_stop_needs_it_back_and_then_an_enabling(turns: list[tuple[str, bool]]) -> None:
     watched = after(turns).with_stop(False).with_guard(True).with_active(True).with_enabled(True).with_change(False)
-    assert watched.reason == ""
+    assert watched.reason == "" and watched.with_guard(True) == watched, "one that is still there changes nothing"
     lost = watched.with_guard(False)
     assert "no emergency stop" in lost.reason and "no emergency stop" in lost.with_enabled(True).reason
     assert "not enabled" in lost.with_guard(True).reason
