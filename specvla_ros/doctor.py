@@ -48,7 +48,9 @@ def examine() -> list[Finding]:
         _gpu(),
         _triton(),
         _memory(),
-        _package("transformers", "transformers", "pip install transformers", required=True),
+        _package("safetensors", "safetensors", "pip install safetensors", required=True),
+        _package("tokenizers", "tokenizers", "pip install tokenizers", required=True),
+        _package("transformers", "transformers", "for a row of specvla bench only: pip install transformers"),
         _package("rclpy", "rclpy", "source a ROS 2 installation, or: make venv", required=True),
         _middleware(),
         _package(

@@ -108,8 +108,16 @@ def test_doctor_names_a_package_that_is_there_and_does_not_work(
         raise error("libcudart.so.12: cannot open shared object file")
 
     monkeypatch.setattr("importlib.import_module", broken)
-    finding = doctor._package("transformers", "transformers", "pip install transformers", required=True)
-    assert not finding.ok and "libcudart" in finding.found and finding.advice == "pip install transformers"
+    finding = doctor._package("tokenizers", "tokenizers", "pip install tokenizers", required=True)
+    assert not finding.ok and "libcudart" in finding.found and finding.advice == "pip install tokenizers"
+
+
+def test_doctor_requires_what_a_policy_needs_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("safetensors", "tokenizers", "transformers"):
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(doctor, "_rendering", lambda: doctor.Finding("rendering", True, "not tried"))
+    missing = {finding.name for finding in doctor.examine() if not finding.ok and finding.required}
+    assert missing == {"safetensors", "tokenizers"}
 
 
 def test_demo_closes_the_loop_and_leaves_video_figures_and_logs(tmp_path: Path) -> None:
