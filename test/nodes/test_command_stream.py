@@ -424,3 +424,25 @@ def test_one_pause_of_the_simulation_does_not_make_the_next_standstill_usual(mon
     wall.bench.send(0.5)
     wall.goes_on(0.24)
     assert wall.bench.speeds[-1] == 0.0
+
+
+def test_a_simulation_may_take_nearly_twice_its_usual_step_but_what_is_usual_has_a_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    uneven = Wall(monkeypatch)
+    uneven.goes_on(3.0, step=0.05, every=1.0)
+    uneven.bench.send(0.5)
+    uneven.goes_on(1.9)
+    assert uneven.bench.speeds[-1] == 0.5
+    uneven.goes_on(0.2)
+    assert uneven.bench.speeds[-1] == 0.0
+    paused = Wall(monkeypatch)
+    for _ in range(3):
+        paused.goes_on(0.04, step=0.04, every=0.04)
+        paused.goes_on(30.0)
+    paused.goes_on(0.04, step=0.04, every=0.04)
+    paused.bench.send(0.5)
+    paused.goes_on(9.9)
+    assert paused.bench.speeds[-1] == 0.5
+    paused.goes_on(0.3)
+    assert paused.bench.speeds[-1] == 0.0, "two steps of 5 s are missing, not two of 30 s"
