@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
 from rclpy.logging import get_logger
 from test_command_stream import MILLISECOND, Bench, Log
 
 from specvla_ros.fake_policy import FakePolicy
 from specvla_ros.nodes.conversion import rgb_to_image
-from specvla_ros.nodes.health import OK, WARN, Health
+from specvla_ros.nodes.health import ERROR, OK, WARN, Health
 from specvla_ros.nodes.inference import Inference
 from specvla_ros.nodes.inputs import Arrival
 from specvla_ros.nodes.reporter import Reporter
@@ -43,11 +46,15 @@ class Work(Bench):
         self.inference.policy = policy
         self.inference.begin_episode("pick up the bowl", self.now)
 
-    def show(self, age: int = 0) -> None:
-        """A bright image, stamped `age` milliseconds ago."""
+    def show(self, age: int = 0, waited: float = 0.0) -> None:
+        """A bright image, stamped `age` milliseconds ago, that came `waited` seconds ago."""
         image, stamp = rgb_to_image(np.full((32, 48, 3), 255, np.uint8)), self.now - age * MILLISECOND
         image.header.stamp.sec, image.header.stamp.nanosec = divmod(stamp, 1_000_000_000)
-        self.inference.work(Arrival(image, 0.0))
+        self.inference.work(Arrival(image, time.monotonic() - waited))
+
+    @property
+    def counts_of_health(self) -> dict[str, str]:
+        return {pair.key: pair.value for pair in self.health.message("specvla", Time(), {}).status[0].values}
 
     @property
     def status(self) -> tuple[bytes, str]:
@@ -87,3 +94,84 @@ def test_an_arm_that_does_not_move_by_an_images_stamp_is_told_with_what_to_do(ag
     assert work.twists.messages[-1].twist.linear.x == 0.0
     level, sentence = work.status
     assert level == WARN and "the arm does not move" in sentence and advice in sentence
+
+
+def test_an_action_whose_gate_closed_while_it_was_decoded_is_dropped_and_the_gates_word_stays() -> None:
+    policy = Slow()
+    work = Work(policy)
+    policy.meanwhile = lambda: work.stream.change_gate(lambda gate: gate.with_stop(True))
+    work.show()
+    assert not work.commands.messages and not work.stats.messages
+    level, sentence = work.status
+    assert level == ERROR and "emergency stop" in sentence
+
+
+def test_an_action_whose_instruction_was_replaced_while_it_was_decoded_is_dropped_and_counted() -> None:
+    policy = Slow()
+    work = Work(policy)
+    policy.meanwhile = lambda: work.inference.begin_episode("open the drawer", work.now)
+    work.show()
+    assert not work.commands.messages and work.counts_of_health["actions that came too late"] == "1"
+
+
+def test_what_waited_before_the_episode_began_again_is_not_decoded() -> None:
+    work = Work(FakePolicy())
+    work.inference.begin_again()
+    work.show(waited=1.0)
+    assert not work.commands.messages
+    work.show()
+    assert work.speeds == [pytest.approx(0.1)] and work.inference.instruction.text == "pick up the bowl"
+
+
+def test_statistics_tell_how_long_an_image_waited_and_what_its_command_took_in_all() -> None:
+    policy = Slow(lambda: time.sleep(0.05))
+    work = Work(policy)
+    work.show(age=30, waited=0.5)
+    (stats,) = work.stats.messages
+    assert 500 <= stats.queue_ms < stats.total_ms - 50 and stats.total_ms == work.inference.progress.latency_ms
+    assert work.counts_of_health["image age p50 [ms]"] == "30.0"
+
+
+def test_passes_that_no_recorded_graph_served_are_counted() -> None:
+    class Missing(FakePolicy):
+        def act(self, image: NDArray[np.uint8], instruction: str) -> Action:
+            action = super().act(image, instruction)
+            return replace(action, stats=replace(action.stats, graph_misses=3))
+
+    work = Work(Missing())
+    for _ in range(2):
+        work.show()
+    assert work.counts_of_health["passes without a recorded CUDA graph"] == "6"
+
+
+@pytest.mark.parametrize("looks_ahead", [True, False])
+def test_an_image_that_waits_is_shown_to_a_policy_that_looks_ahead_and_no_error_leaves(looks_ahead: bool) -> None:
+    seen = list[int]()
+
+    class Ahead(FakePolicy):
+        def look(self, image: NDArray[np.uint8]) -> None:
+            seen.append(int(image[0, 0, 0]))
+            raise RuntimeError
+
+    policy = Ahead()
+    policy.looks_ahead = looks_ahead
+    work = Work(policy)
+    work.inference.look(Arrival(rgb_to_image(np.full((32, 48, 3), 7, np.uint8)), 0.0))
+    assert seen == ([7] if looks_ahead else [])
+
+
+def test_progress_counts_the_actions_of_its_own_episode() -> None:
+    work, progress = Work(FakePolicy()), list[tuple[int, int]]()
+    for instruction in ("pick up the bowl", "open the drawer"):
+        work.inference.begin_episode(instruction, work.now)
+        for _ in range(2):
+            work.show()
+            progress.append((work.inference.progress.episode, work.inference.progress.steps))
+    assert progress == [(2, 1), (2, 2), (3, 1), (3, 2)]
+
+
+def test_a_hand_without_a_pose_and_a_dry_run_say_why_nothing_moves() -> None:
+    for values, sentence in (({"pose_required": True}, "no ee_pose has come"), ({"dry_run": True}, "nothing moves")):
+        work = Work(FakePolicy(), **values)
+        work.show()
+        assert work.status[0] == WARN and sentence in work.status[1]
