@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from specvla_ros.msg import EndEffectorCommand
 from specvla_ros.nodes.command_box import CommandBox
 
@@ -35,3 +37,10 @@ def test_a_replayed_command_without_tokens_is_an_answer() -> None:
     box = CommandBox()
     box.put(command(5, tokens=0))
     assert answer(box, 5) is not None
+
+
+def test_whoever_waits_for_an_answer_gives_up_in_time_and_soon_after_it_is_to_stop() -> None:
+    box, began = CommandBox(), time.monotonic()
+    assert box.wait_for({5}, 0.2, lambda: True) is None and time.monotonic() - began >= 0.2
+    began, running = time.monotonic(), iter([True, False])
+    assert box.wait_for({5}, 5.0, lambda: next(running)) is None and time.monotonic() - began < 2.5

@@ -53,7 +53,7 @@ class Work(Bench):
         self.inference.work(Arrival(image, time.monotonic() - waited))
 
     @property
-    def counts_of_health(self) -> dict[str, str]:
+    def diagnostics(self) -> dict[str, str]:
         return {pair.key: pair.value for pair in self.health.message("specvla", Time(), {}).status[0].values}
 
     @property
@@ -94,6 +94,7 @@ def test_an_arm_that_does_not_move_by_an_images_stamp_is_told_with_what_to_do(ag
     assert work.twists.messages[-1].twist.linear.x == 0.0
     level, sentence = work.status
     assert level == WARN and "the arm does not move" in sentence and advice in sentence
+    assert work.diagnostics.get("overruns: actions decoded after hold_time") == ("1" if age > 0 else None)
 
 
 def test_an_action_whose_gate_closed_while_it_was_decoded_is_dropped_and_the_gates_word_stays() -> None:
@@ -106,17 +107,34 @@ def test_an_action_whose_gate_closed_while_it_was_decoded_is_dropped_and_the_gat
     assert level == ERROR and "emergency stop" in sentence
 
 
+def test_a_gate_that_closes_as_the_command_goes_out_has_the_last_word() -> None:
+    work = Work(FakePolicy())
+    publish = work.twists.publish
+
+    def publish_and_stop(message: object) -> None:
+        publish(message)
+        work.stream.change_gate(lambda gate: gate.with_stop(True))
+
+    work.twists.publish = publish_and_stop
+    work.show()
+    level, sentence = work.status
+    assert level == ERROR and "emergency stop" in sentence
+
+
 def test_an_action_whose_instruction_was_replaced_while_it_was_decoded_is_dropped_and_counted() -> None:
     policy = Slow()
     work = Work(policy)
     policy.meanwhile = lambda: work.inference.begin_episode("open the drawer", work.now)
     work.show()
-    assert not work.commands.messages and work.counts_of_health["actions that came too late"] == "1"
+    assert not work.commands.messages and not work.stats.messages and not work.statuses.messages
+    assert work.diagnostics["actions that came too late"] == "1"
 
 
 def test_what_waited_before_the_episode_began_again_is_not_decoded() -> None:
     work = Work(FakePolicy())
+    episode = work.inference.instruction.episode
     work.inference.begin_again()
+    assert work.inference.instruction.episode == episode + 1, "what is being decoded counts no longer either"
     work.show(waited=1.0)
     assert not work.commands.messages
     work.show()
@@ -128,8 +146,10 @@ def test_statistics_tell_how_long_an_image_waited_and_what_its_command_took_in_a
     work = Work(policy)
     work.show(age=30, waited=0.5)
     (stats,) = work.stats.messages
-    assert 500 <= stats.queue_ms < stats.total_ms - 50 and stats.total_ms == work.inference.progress.latency_ms
-    assert work.counts_of_health["image age p50 [ms]"] == "30.0"
+    assert 500 <= stats.queue_ms < stats.total_ms - 50 < 1000 and stats.total_ms == work.inference.progress.latency_ms
+    diagnostics = work.diagnostics
+    assert diagnostics["image age p50 [ms]"] == "30.0" and diagnostics["latency p50 [ms]"] == f"{stats.total_ms:.1f}"
+    assert diagnostics["accept length [tokens per forward]"] == "3.50" and diagnostics["verification rounds"] == "1.00"
 
 
 def test_passes_that_no_recorded_graph_served_are_counted() -> None:
@@ -141,7 +161,7 @@ def test_passes_that_no_recorded_graph_served_are_counted() -> None:
     work = Work(Missing())
     for _ in range(2):
         work.show()
-    assert work.counts_of_health["passes without a recorded CUDA graph"] == "6"
+    assert work.diagnostics["passes without a recorded CUDA graph"] == "6"
 
 
 @pytest.mark.parametrize("looks_ahead", [True, False])
