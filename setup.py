@@ -155,7 +155,7 @@ setup(
         "rich>=13",
         "safetensors>=0.4",
         "tokenizers>=0.19",
-        "torch>=2.9",
+        "torch>=2.4",
         "transformers>=4.44",
         "typer>=0.12",
     ],

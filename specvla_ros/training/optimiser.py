@@ -7,9 +7,24 @@ from typing import Any
 import torch
 from torch import nn
 
+from specvla_ros.errors import ConfigurationError
+
 WEIGHT_DECAY = 0.05
 MUON_RATE = 6.0
 """Muon's learning rate for 1 of AdamW's."""
+
+
+def require_muon() -> None:
+    """Refuse a torch that is too old before the demonstrations are prepared; the rest of the package needs no newer.
+
+    Raises:
+        ConfigurationError: it has no Muon.
+    """
+    if not hasattr(torch.optim, "Muon"):
+        raise ConfigurationError(
+            f"torch {torch.__version__} has no optimiser Muon, which a small target is trained with: install torch 2.9 "
+            "or newer"
+        )
 
 
 class Optimiser:

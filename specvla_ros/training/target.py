@@ -23,7 +23,7 @@ from specvla_ros.training.batches import Batch, BatchSource
 from specvla_ros.training.frames import FrameStore, load_frames
 from specvla_ros.training.held_signals import held_signals
 from specvla_ros.training.learner import VALIDATION_COLUMNS, Learner, Losses, blur, move_average
-from specvla_ros.training.optimiser import Optimiser
+from specvla_ros.training.optimiser import Optimiser, require_muon
 from specvla_ros.training.small_target import write_target
 from specvla_ros.training.target_options import TargetOptions
 from specvla_ros.training.training_log import TrainingLog
@@ -61,9 +61,10 @@ def train_target(options: TargetOptions) -> Path:
     At SIGINT and SIGTERM the state is written first, and the signal then takes its usual course.
 
     Raises:
-        ConfigurationError: the device does not exist, or the output holds a run with other options.
+        ConfigurationError: torch is too old, the device does not exist, or the output holds a run with other options.
         DataError: the demonstrations are missing or unusable.
     """
+    require_muon()
     if options.threads:
         torch.set_num_threads(options.threads)
     options.output.mkdir(parents=True, exist_ok=True)

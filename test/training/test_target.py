@@ -186,6 +186,15 @@ def test_sizes_of_which_no_model_can_be_made_are_refused(size: dict[str, int], m
         TargetSizes(**size)
 
 
+def test_a_torch_without_the_optimiser_is_refused_before_anything_is_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(ConfigurationError, match=r"has no optimiser Muon, .* install torch 2.9 or newer"):
+        train_target(TargetOptions(data=(tmp_path,), output=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_held_out_frames_are_measured(tmp_path: Path) -> None:
     record(tmp_path / "demonstrations", episodes=20, steps=2)
     data = tmp_path
