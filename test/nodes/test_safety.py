@@ -125,3 +125,8 @@ def test_a_disagreement_that_ends_is_forgotten() -> None:
     gripper = debounce(Gripper(1.0), 0.0, 3)
     assert gripper == Gripper(1.0, 1)
     assert debounce(gripper, 0.9, 3) == Gripper(0.9)
+
+
+def test_the_middle_means_open() -> None:
+    assert debounce(Gripper(0.9), 0.5, 3) == Gripper(0.5)
+    assert debounce(Gripper(0.5), 0.9, 3) == Gripper(0.9)

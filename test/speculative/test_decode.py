@@ -190,7 +190,9 @@ def test_a_target_or_draft_of_fewer_positions_than_a_prompt_may_take_is_refused(
         EagleDrafter(target, head, capacity=601, tree=TreeConfig())
 
 
-def test_a_prompt_that_does_not_fit_names_the_limit() -> None:
+def test_a_prompt_that_does_not_fit_names_the_limit_before_anything_is_computed() -> None:
     decoder = SpeculativeDecoder(random_target(0), NoDrafter(), capacity=270)
-    with pytest.raises(ConfigurationError, match="prompt has 8 tokens; at most 7 fit"):
-        decoder.decode(*random_inputs(0, length=8), STRICT)
+    ids, _ = random_inputs(0, length=8)
+    for decode in (decoder.decode, decoder.decode_patches):
+        with pytest.raises(ConfigurationError, match="prompt has 8 tokens; at most 7 fit"):
+            decode(ids, torch.empty(0), STRICT)
