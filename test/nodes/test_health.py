@@ -9,7 +9,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from specvla_ros.nodes import health
-from specvla_ros.nodes.health import ERROR, OK, WARN, Health
+from specvla_ros.nodes.health import ERROR, OK, WARN, WINDOW, Health
 from specvla_ros.nodes.throttle import Throttle
 
 
@@ -32,6 +32,46 @@ def test_percentiles_accept_length_counts_and_extras_are_reported() -> None:
     assert values["commands"] == "101" and values["stale images"] == "1" and values["draft"] == "hold"
 
 
+def test_the_accept_length_is_of_all_tokens_by_all_forwards_and_the_rounds_are_a_mean() -> None:
+    subject = Health("loading")
+    for accept_length, rounds in ((3.5, 1), (1.0, 6)):
+        subject.action_published(1.0, accept_length, rounds)
+    values = values_of(subject)
+    assert (
+        values["accept length [tokens per forward]"] == f"{14 / (2 + 7):.2f}"
+        and values["verification rounds"] == "3.50"
+    )
+
+
+def test_what_was_long_ago_no_longer_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(health.time, "monotonic", lambda: now)
+    subject = Health("loading")
+    for old in [True] * WINDOW + [False] * WINDOW:
+        now += 1.0 if old else 0.1
+        subject.image_arrived()
+        subject.image_aged(5.0 if old else 0.01)
+        subject.pose_arrived(5.0 if old else 0.01)
+        subject.action_published(5000.0 if old else 10.0, 1.0 if old else 3.5, 6 if old else 1)
+    values = values_of(subject)
+    assert values["image rate [Hz]"] == values["ee_pose rate [Hz]"] == "10.0"
+    assert values["image age p95 [ms]"] == values["ee_pose age p95 [ms]"] == values["latency p95 [ms]"] == "10.0"
+    assert values["accept length [tokens per forward]"] == "3.50" and values["verification rounds"] == "1.00"
+
+
+def test_a_status_is_told_when_its_kind_or_level_changes_and_not_when_its_figures_do() -> None:
+    subject, told = Health("loading"), list[tuple[bytes, str, str]]()
+    for level, kind, seconds in ((WARN, "late", 1), (WARN, "late", 2), (ERROR, "late", 3), (ERROR, "lost", 4)):
+        subject.say(level, f"{kind} by {seconds} s", kind)
+        if status := subject.changed_status("specvla"):
+            told.append((status.level, status.message, status.name))
+    assert told == [
+        (WARN, "late by 1 s", "specvla"),
+        (ERROR, "late by 3 s", "specvla"),
+        (ERROR, "lost by 4 s", "specvla"),
+    ]
+
+
 def test_the_level_follows_what_happened_last() -> None:
     subject = Health("loading")
     assert (status_of(subject).level, status_of(subject).message) == (WARN, "loading")
@@ -45,9 +85,10 @@ def test_a_camera_that_falls_silent_has_no_rate_and_no_age_left(monkeypatch: pyt
     now = 100.0
     monkeypatch.setattr(health.time, "monotonic", lambda: now)
     subject = Health("loading")
-    subject.image_arrived()
-    now += 0.5
-    subject.image_arrived()
+    assert subject.silence == 0.0, "none has come yet"
+    for _ in range(3):
+        now += 0.5
+        subject.image_arrived()
     subject.action_published(1.0, 1.0, 6)
     subject.image_aged(0.01)
     assert values_of(subject)["image rate [Hz]"] == "2.0" and "image age p50 [ms]" in values_of(subject)
