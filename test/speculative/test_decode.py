@@ -129,11 +129,13 @@ def test_what_an_observer_sees_adds_up_to_the_action(
 
 @settings(deadline=None, max_examples=15)
 @given(seed=seeds)
-def test_a_perfect_draft_needs_one_round(seed: int) -> None:
+def test_a_perfect_draft_needs_one_round_and_an_action_is_remembered_for_the_next(seed: int) -> None:
     target = random_target(seed)
     ids, pixels = random_inputs(seed)
-    history = after(greedy_tokens(target, ids, pixels))
-    _, stats = SpeculativeDecoder(target, HoldDrafter(), capacity=CAPACITY).decode(ids, pixels, STRICT, history)
+    decoder, history = SpeculativeDecoder(target, HoldDrafter(), capacity=CAPACITY), History()
+    tokens, _ = decoder.decode(ids, pixels, STRICT, history)
+    assert list(history) == [tokens]
+    _, stats = decoder.decode(ids, pixels, STRICT, history)
     assert stats.accepted == (5,) and stats.forwards == 2 and stats.accept_length == 3.5
 
 
