@@ -558,13 +558,15 @@ def main() -> NoReturn:
             raise
         _exit_with(f"{error.filename}: {error.strerror}")
     except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # of torch, which most commands do not import
-            raise
-        reason = str(error).partition(" Of the allocated memory")[0]
-        _exit_with(
-            "the GPU's memory is used up: end what else uses it, or take fewer drafts, fewer workers, or weights of 8 "
-            f"bits ({reason})"
-        )
+        if type(error).__name__ == "OutOfMemoryError":  # of torch, which most commands do not import
+            reason = str(error).partition(" Of the allocated memory")[0]
+            _exit_with(
+                "the GPU's memory is used up: end what else uses it, or take fewer drafts, fewer workers, or weights "
+                f"of 8 bits ({reason})"
+            )
+        if "failed to initialize logging" in str(error):  # of rclpy, where HOME is not set or cannot be written
+            _exit_with(f"ROS 2 has no folder for its logs: export ROS_LOG_DIR=FOLDER with one it can write ({error})")
+        raise
     sys.exit(0)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rclpy
 import torch
 from PIL import Image
 from typer.testing import CliRunner
@@ -90,6 +91,19 @@ def test_a_gpu_without_memory_in_the_middle_of_a_command_is_one_sentence(
     assert ended.value.code == 1
     said = capsys.readouterr().err
     assert said.startswith("error: the GPU's memory is used up: ") and said.endswith(" 1 GiB is free.)\n")
+
+
+def test_where_ros_cannot_make_its_log_folder_the_sentence_says_how_to_give_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("ROS_LOG_DIR")
+    monkeypatch.setenv("HOME", "/proc/nowhere")
+    monkeypatch.setattr("specvla_ros.cli.app", lambda: rclpy.init(context=rclpy.Context()))
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("error: ROS 2 has no folder for its logs: export ROS_LOG_DIR=FOLDER")
 
 
 def test_doctor_finds_what_the_tests_run_on(tmp_path: Path) -> None:
