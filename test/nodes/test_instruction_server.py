@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from action_msgs.msg import GoalStatus
 from peer import LONG_HOLD, PATIENCE, Peer, is_moving, policy_process, running_peer, sending, wait_until
 from rclpy.action import ActionClient
+from rclpy.clock import Clock
+from rclpy.logging import get_logger
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool
+from test_inference import Work
 
 from specvla_ros.action import FollowInstruction
+from specvla_ros.fake_policy import FakePolicy
+from specvla_ros.nodes import instruction_server
+from specvla_ros.nodes.instruction_server import InstructionServer
 
 
 @pytest.fixture
@@ -147,6 +154,32 @@ def test_unusable_goals_are_refused_and_move_nothing(client: Client) -> None:
         for limit in limits:
             assert not client.send(instruction, limit).accepted, (instruction, limit)
     assert client.peer.is_told_nothing()
+
+
+def test_a_goal_that_was_cancelled_before_it_began_moves_nothing_and_ends_as_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The client and the node's executor take turns as DDS seldom lets them, so there is no node here."""
+    callbacks: dict[str, Any] = {}
+    monkeypatch.setattr(instruction_server, "ActionServer", lambda *_, **given: callbacks.update(given))
+    work, ended = Work(FakePolicy()), list[str]()
+    node: Any = SimpleNamespace(
+        get_logger=lambda: get_logger("specvla"), create_timer=lambda _, look, clock: callbacks.update(look=look)
+    )
+    InstructionServer(node, work.inference, work.stream, lambda: work.now, Clock())
+    goal = SimpleNamespace(
+        is_cancel_requested=True,
+        request=FollowInstruction.Goal(instruction="push the plate"),
+        canceled=lambda: ended.append("cancelled"),
+    )
+    following = callbacks["execute_callback"](goal)
+    following.send(None)
+    work.show()
+    callbacks["look"]()
+    assert not work.commands.messages and ended == ["cancelled"]
+    with pytest.raises(StopIteration) as end:
+        following.send(None)
+    assert end.value.value.message == "cancelled" and end.value.value.steps == 0
 
 
 def test_a_goal_does_not_outlive_a_disabling_however_short(client: Client) -> None:
