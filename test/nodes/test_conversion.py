@@ -64,6 +64,7 @@ def test_an_array_survives_the_way_to_a_message_and_back(size: tuple[int, int], 
     [
         ({"encoding": "16UC1"}, "'16UC1' of 4 x 2, step 12: the encoding is not supported; expected one of rgb8"),
         ({"width": 0}, "it has no pixels"),
+        ({"height": 0}, "it has no pixels"),
         ({"step": 11}, "a row needs at least 12 bytes"),
         ({"height": 3}, "24 bytes of data, expected 36"),
     ],

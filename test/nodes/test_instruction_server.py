@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from rclpy.clock import Clock
 from rclpy.logging import get_logger
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool
+from test_command_stream import MILLISECOND
 from test_inference import Work
 
 from specvla_ros.action import FollowInstruction
@@ -156,30 +158,57 @@ def test_unusable_goals_are_refused_and_move_nothing(client: Client) -> None:
     assert client.peer.is_told_nothing()
 
 
+class Stage(Work):
+    """A server without a node: goals, looks and images take turns as DDS seldom lets them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(FakePolicy())
+        self.ended: list[str] = []
+        monkeypatch.setattr(instruction_server, "ActionServer", self._keep)
+        node: Any = SimpleNamespace(get_logger=lambda: get_logger("specvla"), create_timer=self._keep_look)
+        InstructionServer(node, self.inference, self.stream, lambda: self.now, Clock())
+
+    def _keep(self, *_: Any, execute_callback: Any, **__: Any) -> None:
+        self._execute = execute_callback
+
+    def _keep_look(self, _: float, look: Callable[[], None], clock: Clock) -> None:
+        self.look = look
+
+    def begin(self, time_limit: float = 0.0, is_cancel_requested: bool = False) -> Any:
+        """A goal that is followed from now on; what to resume for its result."""
+        endings = {name: partial(self.ended.append, name) for name in ("succeed", "abort", "canceled")}
+        request = FollowInstruction.Goal(instruction="push the plate", time_limit=time_limit)
+        following = self._execute(SimpleNamespace(is_cancel_requested=is_cancel_requested, request=request, **endings))
+        following.send(None)
+        return following
+
+
+def result_of(following: Any) -> FollowInstruction.Result:
+    with pytest.raises(StopIteration) as end:
+        following.send(None)
+    return end.value.value
+
+
 def test_a_goal_that_was_cancelled_before_it_began_moves_nothing_and_ends_as_cancelled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The client and the node's executor take turns as DDS seldom lets them, so there is no node here."""
-    callbacks: dict[str, Any] = {}
-    monkeypatch.setattr(instruction_server, "ActionServer", lambda *_, **given: callbacks.update(given))
-    work, ended = Work(FakePolicy()), list[str]()
-    node: Any = SimpleNamespace(
-        get_logger=lambda: get_logger("specvla"), create_timer=lambda _, look, clock: callbacks.update(look=look)
-    )
-    InstructionServer(node, work.inference, work.stream, lambda: work.now, Clock())
-    goal = SimpleNamespace(
-        is_cancel_requested=True,
-        request=FollowInstruction.Goal(instruction="push the plate"),
-        canceled=lambda: ended.append("cancelled"),
-    )
-    following = callbacks["execute_callback"](goal)
-    following.send(None)
-    work.show()
-    callbacks["look"]()
-    assert not work.commands.messages and ended == ["cancelled"]
-    with pytest.raises(StopIteration) as end:
-        following.send(None)
-    assert end.value.value.message == "cancelled" and end.value.value.steps == 0
+    stage = Stage(monkeypatch)
+    following = stage.begin(is_cancel_requested=True)
+    stage.show()
+    stage.look()
+    assert not stage.commands.messages and stage.ended == ["canceled"]
+    assert result_of(following) == FollowInstruction.Result(message="cancelled")
+
+
+def test_what_was_decoded_for_another_is_not_counted_for_a_goal(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch)
+    stage.show()
+    assert stage.inference.progress.steps == 1
+    following = stage.begin(time_limit=1.0)
+    stage.now += 1000 * MILLISECOND
+    stage.look()
+    result = result_of(following)
+    assert stage.ended == ["abort"] and "no action was decoded" in result.message and result.steps == 0
 
 
 def test_a_goal_does_not_outlive_a_disabling_however_short(client: Client) -> None:
