@@ -8,6 +8,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from hypothesis import settings
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("specvla", settings(), deadline=None)
+settings.load_profile("specvla")
+
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 if "ROS_LOG_DIR" not in os.environ:
