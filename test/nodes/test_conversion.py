@@ -59,6 +59,13 @@ def test_an_array_survives_the_way_to_a_message_and_back(size: tuple[int, int], 
     assert np.array_equal(image_to_rgb(rgb_to_image(rgb)), rgb)
 
 
+def test_bytes_behind_the_last_row_are_no_pixels() -> None:
+    rgb = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    message = rgb_to_image(rgb)
+    message.data = [*message.data, 7, 7]
+    assert np.array_equal(image_to_rgb(message), rgb)
+
+
 @pytest.mark.parametrize(
     ("fields", "part"),
     [

@@ -61,6 +61,13 @@ def test_unnormalising_undoes_normalising_and_leaves_the_gripper(values: list[fl
     assert np.allclose(stats.normalise(physical), values, atol=1e-9)
 
 
+def test_a_dimension_that_never_moved_stays_where_it_was_and_is_minus_one() -> None:
+    stats = NormStats.from_dict({"q01": [0.0] * 6 + [0.5], "q99": [1.0] * 6 + [0.5]}, "here")
+    physical = stats.unnormalise(np.array([-1.0, 0.0, 1.0, -1.0, 0.0, 1.0, 0.3]))
+    assert physical.tolist() == [0.0, 0.5, 1.0, 0.0, 0.5, 1.0, 0.5]
+    assert stats.normalise(physical).tolist() == [-1.0, 0.0, 1.0, -1.0, 0.0, 1.0, -1.0]
+
+
 def test_the_key_is_found_as_given_or_without_no_ops_or_as_the_only_one() -> None:
     assert select_norm_stats({"libero_goal_no_noops": LIBERO}, "libero_goal", HERE)[0] == "libero_goal_no_noops"
     assert (
@@ -83,9 +90,12 @@ def test_a_missing_key_is_answered_with_those_that_exist(key: str | None) -> Non
         ({"q01": [0.0] * 6}, "q01 is .* expected 7 finite numbers"),
         ({"q99": [float("nan")] * 7}, "q99 is .* finite"),
         ({"q01": [2.0] * 7}, "q01 is above q99 for x"),
+        ({"q01": [-1.0] * 4 + [2.0, -1.0, -1.0]}, "q01 is above q99 for pitch"),
         ({"q99": "high"}, "q99 is 'high'"),
         ({"mask": [1] * 7}, "mask is .* true or false"),
         ({"mask": None}, "mask is None; .* true or false"),
+        ({"mask": [True] * 6}, "mask is .* expected 7 of true or false"),
+        ({"mask": [True] * 6 + [1]}, "mask is .* true or false"),
     ],
 )
 def test_statistics_that_make_no_sense_name_the_file_and_the_field(change: dict, part: str) -> None:
