@@ -143,7 +143,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["weights/**/*"]},
+    package_data={NAME: ["py.typed", "weights/**/*"]},
     distclass=BinaryDistribution,
     cmdclass={"build_py": BuildWithMessages},
     install_requires=[

@@ -12,13 +12,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from specvla_ros.errors import DataError
 from specvla_ros.policy import ACTION_LENGTH
 from specvla_ros.sim.libero import Task
+
+try:
+    import h5py
+except ImportError as error:
+    raise DataError(f"demonstrations are read and written by h5py ({error}): pip install h5py") from error
 
 LANDMARKS = ("gripper", "object", "destination")
 NO_MOTION = 1e-4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -191,3 +193,11 @@ def test_failed_seeds_are_remembered_beside_the_episodes(tmp_path: Path) -> None
     record_failure(path, TASK, 9)
     assert (read_record(path).failed_seeds, read_record(path).seeds) == ({7, 9}, {1})
     assert len(list(read_demonstrations(path))) == 1
+
+
+def test_without_h5py_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "specvla_ros.training.demonstrations"
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(DataError, match="pip install h5py"):
+        importlib.import_module(name)
