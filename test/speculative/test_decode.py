@@ -198,3 +198,4 @@ def test_a_prompt_that_does_not_fit_names_the_limit_before_anything_is_computed(
     for decode in (decoder.decode, decoder.decode_patches):
         with pytest.raises(ConfigurationError, match="prompt has 8 tokens; at most 7 fit"):
             decode(ids, torch.empty(0), STRICT)
+    assert len(decoder.decode(*random_inputs(0, length=7), STRICT)[0]) == 7

@@ -61,11 +61,13 @@ def test_unnormalising_undoes_normalising_and_leaves_the_gripper(values: list[fl
     assert np.allclose(stats.normalise(physical), values, atol=1e-9)
 
 
-def test_a_dimension_that_never_moved_stays_where_it_was_and_is_minus_one() -> None:
+def test_a_dimension_that_never_moved_stays_where_it_was_and_what_is_beyond_the_data_is_clipped() -> None:
     stats = NormStats.from_dict({"q01": [0.0] * 6 + [0.5], "q99": [1.0] * 6 + [0.5]}, "here")
     physical = stats.unnormalise(np.array([-1.0, 0.0, 1.0, -1.0, 0.0, 1.0, 0.3]))
     assert physical.tolist() == [0.0, 0.5, 1.0, 0.0, 0.5, 1.0, 0.5]
     assert stats.normalise(physical).tolist() == [-1.0, 0.0, 1.0, -1.0, 0.0, 1.0, -1.0]
+    for far in (-5.0, 5.0):
+        assert stats.normalise(physical + far).tolist() == [np.sign(far)] * 7
 
 
 def test_the_key_is_found_as_given_or_without_no_ops_or_as_the_only_one() -> None:
