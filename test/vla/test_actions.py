@@ -91,6 +91,7 @@ def test_a_missing_key_is_answered_with_those_that_exist(key: str | None) -> Non
     [
         ({"q01": [0.0] * 6}, "q01 is .* expected 7 finite numbers"),
         ({"q99": [float("nan")] * 7}, "q99 is .* finite"),
+        ({"q99": [1.0] * 6 + [float("inf")]}, "q99 is .* finite"),
         ({"q01": [2.0] * 7}, "q01 is above q99 for x"),
         ({"q01": [-1.0] * 4 + [2.0, -1.0, -1.0]}, "q01 is above q99 for pitch"),
         ({"q99": "high"}, "q99 is 'high'"),
@@ -104,3 +105,23 @@ def test_statistics_that_make_no_sense_name_the_file_and_the_field(change: dict,
     entry = {"action": {**LIBERO["action"], **change}}
     with pytest.raises(CheckpointError, match=f"checkpoint: norm_stats of libero: {part}"):
         select_norm_stats({"libero": entry}, "libero", HERE)
+
+
+@pytest.mark.parametrize(
+    ("entry", "part"),
+    [
+        (7, "has no 'action' with q01, q99 and mask"),
+        ({}, "has no 'action'"),
+        ({"action": [1.0] * 7}, "has no 'action'"),
+        ({"action": {"q01": [0.0] * 7}}, "q99 is missing; expected 7 numbers"),
+    ],
+)
+def test_statistics_that_lack_something_are_refused_by_name(entry: object, part: str) -> None:
+    with pytest.raises(CheckpointError, match=f"checkpoint: norm_stats of libero.*{part}"):
+        select_norm_stats({"libero": entry}, "libero", HERE)
+
+
+def test_a_checkpoint_without_any_statistics_says_so() -> None:
+    for key in ("libero", None):
+        with pytest.raises(CheckpointError, match="the keys are none"):
+            select_norm_stats({}, key, HERE)
