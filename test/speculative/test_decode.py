@@ -184,6 +184,19 @@ def test_a_model_that_is_not_finite_gives_an_error_and_no_action(value: float) -
         SpeculativeDecoder(target, NoDrafter(), capacity=CAPACITY).decode(*random_inputs(0), STRICT)
 
 
+@pytest.mark.parametrize("drafter", [NoDrafter(), HoldDrafter()], ids=["none", "hold"])
+def test_a_verification_that_is_not_finite_gives_an_error_and_no_action(drafter: Drafter) -> None:
+    target = random_target(0)
+    ids, pixels = random_inputs(0)
+    tokens = greedy_tokens(target, ids, pixels)
+    with torch.no_grad():
+        target.language_model.model.embed_tokens.weight[tokens[0]] = float("nan")
+    history = after(tokens)
+    with pytest.raises(DecodeError, match="not finite"):
+        SpeculativeDecoder(target, drafter, capacity=CAPACITY).decode(ids, pixels, STRICT, history)
+    assert list(history) == [tokens], "what is no action is not remembered"
+
+
 def test_a_target_or_draft_of_fewer_positions_than_a_prompt_may_take_is_refused() -> None:
     target, head = random_target(0), random_head(0)
     with pytest.raises(CheckpointError, match=r"text_config: max_position_embeddings is 600; expected at least 601"):
