@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from specvla_ros.errors import SpecVLAError
+from specvla_ros.gpu_memory import shortage
 from specvla_ros.json_option import Json, writable, write_json
 from specvla_ros.model_options import Device, ImagePreparation, UnnormKey
 from specvla_ros.sim.holding import HOLD_TIME
@@ -558,8 +559,7 @@ def main() -> NoReturn:
             raise
         _exit_with(f"{error.filename}: {error.strerror}")
     except RuntimeError as error:
-        if type(error).__name__ == "OutOfMemoryError":  # of torch, which most commands do not import
-            reason = str(error).partition(" Of the allocated memory")[0]
+        if reason := shortage(error):
             _exit_with(
                 "the GPU's memory is used up: end what else uses it, or take fewer drafts, fewer workers, or weights "
                 f"of 8 bits ({reason})"

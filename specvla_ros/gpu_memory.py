@@ -14,6 +14,13 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
+def shortage(error: BaseException) -> str:
+    """What torch says of a GPU whose memory is used up, less the advice on its allocator; empty for another error."""
+    if type(error).__name__ != "OutOfMemoryError":
+        return ""
+    return str(error).partition(" Of the allocated memory")[0]
+
+
 def gpu_memory() -> dict[str, str]:
     """GPU memory in use and reserved by this process, for the diagnostics; empty without a GPU in use.
 

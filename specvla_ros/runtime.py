@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from specvla_ros.errors import ConfigurationError
+from specvla_ros.gpu_memory import shortage
 from specvla_ros.policy import PLAIN, Action, DecodeStats, Thresholds, expand_thresholds
 from specvla_ros.shipped import checkpoint_directory
 from specvla_ros.speculative.build import build_drafter
@@ -271,11 +272,9 @@ def _loading_to(device: torch.device) -> Iterator[None]:
         with current(device):
             yield
     except torch.cuda.OutOfMemoryError as error:
-        # What follows is about torch's allocator.
-        reason = str(error).partition(" Of the allocated memory")[0]
         raise ConfigurationError(
             f"{device} has too little memory: end what else uses it, or take weights int8 or float8, a smaller model, "
-            f"or device cpu ({reason})"
+            f"or device cpu ({shortage(error)})"
         ) from error
 
 

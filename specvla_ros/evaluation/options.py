@@ -84,6 +84,17 @@ class EvaluationOptions:
         """Where the checkpoint lies; a hub name is downloaded, the first time."""
         return checkpoint_directory(self.checkpoint).resolve()
 
+    @property
+    def draft_directories(self) -> list[Path]:
+        """Where the learned drafts lie; a hub name is downloaded, the first time.
+
+        Raises:
+            ConfigurationError: there is no such draft.
+        """
+        from specvla_ros.speculative.build import locate_drafts
+
+        return [draft for draft in locate_drafts(self.draft, self.checkpoint_directory).values() if draft]
+
     def film(self, task: Task, episode: int) -> Path:
         """Where an episode's film lies."""
         return self.output / "videos" / f"{task.suite}_task{task.index:02d}_episode{episode:02d}.mp4"
@@ -106,10 +117,8 @@ class EvaluationOptions:
             ConfigurationError: there is no such device or type, or no such draft.
         """
         from specvla_ros.runtime import select_device, select_dtype
-        from specvla_ros.speculative.build import locate_drafts
 
-        directory = self.checkpoint_directory
-        drafts = [draft for draft in locate_drafts(self.draft, directory).values() if draft]
+        directory, drafts = self.checkpoint_directory, self.draft_directories
         device = select_device(self.device)
         return {
             **self.swept(),

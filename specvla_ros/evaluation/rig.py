@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from specvla_ros.evaluation.options import EvaluationOptions
@@ -35,6 +34,10 @@ class _Kept:
     identity: tuple[str, ...]
     model: SharedModel
     marks: dict[str, str] = field(default_factory=dict)
+
+    def serves(self, identity: tuple[str, ...], marks: Mapping[str, str]) -> bool:
+        """Whether it is that model, and none of its drafts was trained again meanwhile."""
+        return self.identity == identity and all(self.marks.get(draft, mark) == mark for draft, mark in marks.items())
 
 
 class Rig:
@@ -70,19 +73,21 @@ class Rig:
 
         The model stays for the next evaluation, until one needs another: 7B takes a minute to load and to record.
         """
-        return [self._model(one).policy(one.draft, expand_thresholds(one.threshold)) for one in several]
-
-    def _model(self, options: EvaluationOptions) -> SharedModel:
-        wanted, mark = _identity(options), weights_mark(_drafts(options))
-        if self._kept is None or self._kept.identity != wanted or self._kept.marks.get(options.draft, mark) != mark:
+        wanted = _identity(several[0])
+        by_draft = {one.draft: one for one in several}
+        marks = {draft: weights_mark(one.draft_directories) for draft, one in by_draft.items()}
+        if self._kept is None or not self._kept.serves(wanted, marks):
             self._kept = None  # first: two models would need twice the memory
-            from specvla_ros.runtime import OpenVLAPolicy, SharedModel
+            self._kept = self._load(several[0], wanted)
+        self._kept.marks.update(marks)
+        return [self._kept.model.policy(one.draft, expand_thresholds(one.threshold)) for one in several]
 
-            first = self.load_policy(options)
-            assert isinstance(first, OpenVLAPolicy)
-            self._kept = _Kept(wanted, SharedModel(first, options.draft))
-        self._kept.marks[options.draft] = mark
-        return self._kept.model
+    def _load(self, options: EvaluationOptions, identity: tuple[str, ...]) -> _Kept:
+        from specvla_ros.runtime import OpenVLAPolicy, SharedModel
+
+        first = self.load_policy(options)
+        assert isinstance(first, OpenVLAPolicy)
+        return _Kept(identity, SharedModel(first, options.draft))
 
     def __getstate__(self) -> dict[str, Any]:
         """For a worker's process, which has no use for the model."""
@@ -98,13 +103,6 @@ def _identity(options: EvaluationOptions) -> tuple[str, ...]:
     directory = options.checkpoint_directory
     marks = weights_mark([directory]), settings_mark([directory])
     return str(directory), options.device, options.dtype, options.weights, unnorm_key(options) or "", *marks
-
-
-def _drafts(options: EvaluationOptions) -> list[Path]:
-    """Where the learned ones lie."""
-    from specvla_ros.speculative.build import locate_drafts
-
-    return [draft for draft in locate_drafts(options.draft, options.checkpoint_directory).values() if draft]
 
 
 def unnorm_key(options: EvaluationOptions) -> str | None:

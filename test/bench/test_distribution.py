@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from specvla_ros.bench.distribution import geometric, measured, spread, tokens_per_forward_of
@@ -13,7 +13,6 @@ from specvla_ros.errors import ConfigurationError
 means = st.floats(1.0, 3.5)
 
 
-@settings(deadline=None)
 @given(mean=means)
 def test_every_published_mean_has_a_distribution_of_whole_actions(mean: float) -> None:
     distribution = geometric(mean)
@@ -22,7 +21,6 @@ def test_every_published_mean_has_a_distribution_of_whole_actions(mean: float) -
     assert all(sum(rounds) + len(rounds) == 6 for rounds in distribution), "seven tokens, the first by the prefill"
 
 
-@settings(deadline=None)
 @given(mean=means, count=st.integers(30, 200))
 def test_drawn_actions_keep_the_mean(mean: float, count: int) -> None:
     actions = spread(geometric(mean), count)

@@ -374,6 +374,14 @@ class Wall:
             self.bench.stream.repeat()
 
 
+def in_steps(monkeypatch: pytest.MonkeyPatch) -> Wall:
+    """A simulation whose clock has moved once a second for three seconds, and now a command."""
+    wall = Wall(monkeypatch)
+    wall.goes_on(3.0, step=0.05, every=1.0)
+    wall.bench.send(0.5)
+    return wall
+
+
 def test_a_command_ends_hold_time_of_wall_time_after_simulated_time_has_ceased(monkeypatch: pytest.MonkeyPatch) -> None:
     wall = Wall(monkeypatch)
     wall.goes_on(1.0, step=0.04, every=0.04)
@@ -407,9 +415,7 @@ def test_a_command_holds_as_long_in_a_slow_simulation_whether_its_clock_creeps_o
     assert creeping.bench.speeds[-1] == 0.5, "0.2 s at a tenth of real time are 2 s"
     creeping.goes_on(0.1, step=0.002, every=0.02)
     assert creeping.bench.speeds[-1] == 0.0
-    stepping = Wall(monkeypatch)
-    stepping.goes_on(3.0, step=0.05, every=1.0)
-    stepping.bench.send(0.5)
+    stepping = in_steps(monkeypatch)
     stepping.goes_on(3.98, step=0.05, every=1.0)
     assert stepping.bench.speeds[-1] == 0.5, "its clock stands for longer than hold_time, as it usually does"
     stepping.goes_on(2.2)
@@ -429,9 +435,7 @@ def test_one_pause_of_the_simulation_does_not_make_the_next_standstill_usual(mon
 def test_a_simulation_may_take_nearly_twice_its_usual_step_but_what_is_usual_has_a_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    uneven = Wall(monkeypatch)
-    uneven.goes_on(3.0, step=0.05, every=1.0)
-    uneven.bench.send(0.5)
+    uneven = in_steps(monkeypatch)
     uneven.goes_on(1.9)
     assert uneven.bench.speeds[-1] == 0.5
     uneven.goes_on(0.2)

@@ -75,7 +75,7 @@ def check_counts(tokens: list[int], stats: DecodeStats, target: OpenVLA) -> None
     assert len(stats.deviations) == 7
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(data=st.data(), target_seed=seeds, input_seed=seeds, length=st.integers(1, 30), layers=st.integers(1, 3))
 def test_strict_decoding_equals_greedy_for_any_model_draft_tree_and_prompt(
     data: st.DataObject, target_seed: int, input_seed: int, length: int, layers: int
@@ -91,7 +91,7 @@ def test_strict_decoding_equals_greedy_for_any_model_draft_tree_and_prompt(
     check_counts(tokens, stats, target)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(data=st.data(), target_seed=seeds, input_seed=seeds, thresholds=thresholds_strategy)
 def test_relaxed_tokens_stay_within_their_threshold_of_the_targets_answer(
     data: st.DataObject, target_seed: int, input_seed: int, thresholds: Thresholds
@@ -109,7 +109,7 @@ def test_relaxed_tokens_stay_within_their_threshold_of_the_targets_answer(
     check_counts(tokens, stats, target)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(data=st.data(), target_seed=seeds, input_seed=seeds, thresholds=thresholds_strategy)
 def test_what_an_observer_sees_adds_up_to_the_action(
     data: st.DataObject, target_seed: int, input_seed: int, thresholds: Thresholds
@@ -134,7 +134,7 @@ def test_what_an_observer_sees_adds_up_to_the_action(
     assert tuple(len(one.path) - 1 for one in seen) == stats.accepted
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(seed=seeds)
 def test_a_perfect_draft_needs_one_round_and_an_action_is_remembered_for_the_next(seed: int) -> None:
     target = random_target(seed)

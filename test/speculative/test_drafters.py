@@ -43,7 +43,7 @@ def prefilled(target: OpenVLA, tokens: list[int]) -> Prefix:
     return prefix
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     nodes=st.integers(1, 80),
     depth=st.integers(0, 6),

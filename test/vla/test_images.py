@@ -78,7 +78,7 @@ def lanczos_sample(line: np.ndarray, size: int, index: int) -> float:
     return float(np.dot(weights, line) / np.sum(weights))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(size=sizes, seed=st.integers(0, 99), row=st.integers(0, 223), column=st.integers(0, 223))
 def test_lanczos_resizing_follows_tensorflows_definition(
     size: tuple[int, int], seed: int, row: int, column: int
