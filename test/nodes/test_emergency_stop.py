@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rclpy.logging import get_logger
 from std_msgs.msg import Bool
-from test_command_stream import Bench, Log
+from stream_bench import Bench, Log
 
 from specvla_ros.nodes import emergency_stop
 from specvla_ros.nodes.emergency_stop import EmergencyStop

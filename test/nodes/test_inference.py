@@ -11,7 +11,7 @@ import pytest
 from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
 from rclpy.logging import get_logger
-from test_command_stream import MILLISECOND, Bench, Log
+from stream_bench import MILLISECOND, Bench, Log
 
 from specvla_ros.fake_policy import FakePolicy
 from specvla_ros.nodes.conversion import rgb_to_image

@@ -16,7 +16,7 @@ from rclpy.clock import Clock
 from rclpy.logging import get_logger
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool
-from test_command_stream import MILLISECOND
+from stream_bench import MILLISECOND
 from test_inference import Work
 
 from specvla_ros.action import FollowInstruction
