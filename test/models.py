@@ -83,7 +83,7 @@ class GuessingDrafter:
         self._spread = spread
 
     def draft(self, prefix: Prefix, depth: int) -> DraftTree:
-        tokens, parents, depths = [prefix.tokens[-1]], [0], [0]
+        tokens, parents, depths = [int(prefix.newest)], [0], [0]
         for _ in range(self._nodes if depth else 0):
             open_nodes = [index for index, level in enumerate(depths) if level < depth]
             parent = open_nodes[self._random(len(open_nodes))]

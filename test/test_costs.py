@@ -16,7 +16,7 @@ from models import random_head, random_inputs, random_target
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from specvla_ros.policy import DecodeStats, Thresholds, expand_thresholds
-from specvla_ros.speculative.decode import SpeculativeDecoder
+from specvla_ros.speculative.decode import Round, SpeculativeDecoder
 from specvla_ros.speculative.drafter import Drafter, History
 from specvla_ros.speculative.eagle import EagleDrafter, TreeConfig
 from specvla_ros.speculative.history import HoldDrafter, LinearDrafter
@@ -97,16 +97,21 @@ def test_an_action_takes_as_many_forwards_as_it_ever_did(
     assert [stats.forwards for stats in run(name, thresholds)] == forwards
 
 
+@pytest.mark.parametrize("thresholds", [STRICT, RELAXED])
 @pytest.mark.parametrize("name", ["none", "hold", "hold+linear", "eagle", "hold+eagle"])
-def test_each_forward_waits_for_the_device_once(name: str) -> None:
+def test_the_host_waits_for_each_tree_and_at_the_end_for_greedy_steps(name: str, thresholds: Thresholds) -> None:
     target = random_target(11)
-    decoder = SpeculativeDecoder(target, drafter(name, target), capacity=CAPACITY)
+    decoder, rounds = SpeculativeDecoder(target, drafter(name, target), capacity=CAPACITY), list[Round]()
+    decoder.observer = rounds.append
     history = History()
     for scene in SCENES:
+        rounds.clear()
         inputs = random_inputs(scene)
         with copies_to_host() as seen:
-            _, stats = decoder.decode(*inputs, RELAXED, history)
-        assert seen == {"tolist": stats.forwards}, "the first token, then path, distances and next token of each round"
+            _, stats = decoder.decode(*inputs, thresholds, history)
+        trees = sum(len(one.tree) > 1 for one in rounds)
+        assert len(rounds) == stats.rounds and (trees == 0 or name != "none")
+        assert seen == {"tolist": trees + (len(rounds[-1].tree) == 1)}
 
 
 class Kernels(TorchDispatchMode):

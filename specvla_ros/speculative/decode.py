@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from specvla_ros.errors import ConfigurationError, DecodeError
 from specvla_ros.policy import ACTION_LENGTH, DecodeStats, Thresholds
 from specvla_ros.speculative.acceptance import deviations, longest_accepted_node
-from specvla_ros.speculative.drafter import Drafter, History, Prefix
+from specvla_ros.speculative.drafter import UNREAD, Drafter, History, Prefix
 from specvla_ros.speculative.stopwatch import Stopwatch
 from specvla_ros.speculative.tree import DraftTree
 from specvla_ros.vla.cache import KeyValueCache
@@ -69,6 +70,7 @@ class SpeculativeDecoder:
         self._prefix = Prefix(target, capacity, self.runner)
         self._limits = torch.zeros(ACTION_LENGTH + 1, dtype=torch.long, device=target.device)
         self._thresholds: Thresholds | None = None
+        self._itself = torch.ones(1, 1, dtype=torch.bool, device=target.device)
 
     @torch.inference_mode()
     def decode(
@@ -132,6 +134,8 @@ class SpeculativeDecoder:
                 path_distances = self._verify(tree)
             accepted_per_round.append(len(path_distances))
             distances += [*path_distances, 0]
+        if UNREAD in prefix.tokens:
+            self._read()
         history.append(prefix.tokens)
         stats = DecodeStats(
             accepted=tuple(accepted_per_round),
@@ -187,18 +191,16 @@ class SpeculativeDecoder:
             self._thresholds = thresholds
 
     def _prefill(self, input_ids: Tensor, patches: Tensor, history: History) -> None:
-        """Read image and prompt; the first action token comes with it."""
+        """Read image and prompt; the first action token comes with it. The host does not wait for it."""
         length = len(input_ids) + PATCHES
         buckets = [bucket for bucket in self.runner.buckets if bucket >= length]
         slots = min(buckets, default=length)
         self._cache.truncate(0)
         self._prefix.begin(history, length, slots, padded=bool(buckets))
         ids = F.pad(input_ids, (0, slots - length), value=BOS_ID)
-        (outcome,) = self.runner.run(("prefill", slots), self._read_prompt, ids, patches)
-        token, is_finite = outcome.tolist()
-        self._require_finite(is_finite)
+        self.runner.run(("prefill", slots), self._read_prompt, ids, patches)
         self._cache.commit(slots)
-        self._prefix.tokens = [token]
+        self._prefix.tokens = [UNREAD]
 
     def _verify(self, tree: DraftTree) -> list[int]:
         """One target forward over the tree; commit the accepted path and the token after it.
@@ -206,12 +208,12 @@ class SpeculativeDecoder:
         Returns:
             The distance in bins of each accepted draft token from the target's argmax.
         """
+        if len(tree) == 1:
+            return self._step()
         prefix = self._prefix
         key = "verify", prefix.prompt_slots, len(prefix.tokens), len(tree), tree.is_chain
         (outcome,) = self.runner.run(key, self._judge, *tree.parts)
-        # The round's one copy to the host: the path, its tokens and distances, the answers.
-        values = outcome.tolist()
-        self._require_finite(values.pop())
+        values = self._read(outcome)
         on_path, tokens, distances, answers = (values[i * len(tree) : (i + 1) * len(tree)] for i in range(4))
         path = [index for index, on in enumerate(on_path) if on]
         self._cache.commit(len(path))
@@ -220,21 +222,57 @@ class SpeculativeDecoder:
             self.observer(Round(tree, answers, distances, path))
         return [distances[index] for index in path[1:]]
 
+    def _step(self) -> list[int]:
+        """`_verify` of a bare root. That one token follows is known, so the host need not wait to see which."""
+        prefix = self._prefix
+        self.runner.run(("verify", prefix.prompt_slots, len(prefix.tokens)), self._read_newest)
+        self._cache.commit(1)
+        prefix.tokens.append(UNREAD)
+        return []
+
+    def _read(self, *outcome: Tensor) -> list[int]:
+        """Wait for the device, once: the tokens that are `UNREAD` go to their places.
+
+        Returns:
+            The values of a round's `outcome`, less the last, which says whether its logits are finite.
+
+        Raises:
+            DecodeError: they are not, or those of an unread token.
+        """
+        prefix = self._prefix
+        end = len(prefix.tokens)
+        start = end - prefix.tokens.count(UNREAD)
+        values = torch.cat([prefix.answers[start:end].flatten(), *outcome]).tolist()
+        answers, values = values[: 2 * (end - start)], values[2 * (end - start) :]
+        self._require_finite(all([*answers[1::2], *values[-1:]]))
+        prefix.tokens[start:] = answers[::2]
+        if self.observer:
+            for token, answer in pairwise(prefix.tokens[max(start - 1, 0) :]):
+                self.observer(Round(DraftTree.bare(torch.tensor([token])), [answer], [0], [0]))
+        return values[:-1]
+
     def _see(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
         return (self.target.project_image(pixel_values),)
 
     def _read_prompt(self, input_ids: Tensor, patches: Tensor) -> tuple[Tensor, ...]:
-        """The target over image and prompt.
-
-        Returns:
-            (2,) the first action token, and whether its logits are finite.
-        """
+        """The target over image and prompt; the first action token goes to the prefix."""
         embeddings = self.target.embed_prompt(input_ids.to(self.target.device), patches)
         positions = torch.arange(len(embeddings), device=self.target.device)
         features = self.target(embeddings, positions, self._cache)
         token, finite = self._predict(self._prefix.last_of_prompt(features))
         self._prefix.fill_prompt(embeddings, features, token)
-        return (torch.cat([token, finite[None]]),)
+        self._prefix.answers[0] = torch.cat([token, finite])
+        return ()
+
+    def _read_newest(self) -> tuple[Tensor, ...]:
+        """The target over the newest token; the one after it goes to the prefix."""
+        prefix, target = self._prefix, self.target
+        mask = prefix.mask(prefix.length, self._itself)
+        features = target(target.embed_tokens(prefix.newest), prefix.position[None], self._cache, mask)
+        token, finite = self._predict(features)
+        prefix.fill_path(features, token, token)
+        prefix.answers[len(prefix.tokens)] = torch.cat([token, finite])
+        return ()
 
     def _judge(self, *parts: Tensor) -> tuple[Tensor, ...]:
         """The target over a tree: the accepted path goes to the cache and the prefix.
@@ -251,7 +289,7 @@ class SpeculativeDecoder:
         # The first limit is the root's and admits nothing, which it does not need.
         node = self._accepted_node(tree, distance, self._limits[len(prefix.tokens) - 1 :])[None]
         self._keep(tree, features, predictions, node)
-        return (torch.cat([tree.ancestors[node][0].long(), tree.tokens, distance, predictions, finite[None]]),)
+        return (torch.cat([tree.ancestors[node][0].long(), tree.tokens, distance, predictions, finite]),)
 
     def _keep(self, tree: DraftTree, features: Tensor, predictions: Tensor, node: Tensor) -> None:
         """Move the accepted path to (1,) `node` directly behind the prefix in the cache.
@@ -259,9 +297,6 @@ class SpeculativeDecoder:
         Rows beyond the path's end are overwritten before they count.
         """
         newest = predictions[node]
-        if len(tree) == 1:
-            self._prefix.fill_path(features, newest, newest)
-            return
         longest = min(len(tree), ACTION_LENGTH - len(self._prefix.tokens)) - 1
         path = tree.path_to(node, longest)
         drafted = torch.arange(1, longest + 2, device=path.device) <= tree.depths[node]
@@ -274,11 +309,11 @@ class SpeculativeDecoder:
         return longest_accepted_node(tree, distance, limits)
 
     def _predict(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """(n,) the target's action token after each feature, and whether every logit is finite (0 or 1)."""
+        """(n,) the target's action token after each feature, and whether every logit is finite, (1,) of 0 or 1."""
         logits = self.target.action_logits(features)
-        return logits.argmax(dim=-1) + self.target.config.first_action_id, logits.isfinite().all().long()
+        return logits.argmax(dim=-1) + self.target.config.first_action_id, logits.isfinite().all().long()[None]
 
-    def _require_finite(self, is_finite: int) -> None:
+    def _require_finite(self, is_finite: bool) -> None:
         """An argmax over NaN is a token like any other: refuse it before it becomes a motion."""
         if is_finite:
             return

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from specvla_ros.policy import ACTION_LENGTH
 from specvla_ros.speculative.tree import DraftTree
 from specvla_ros.vla.graphs import Runner
 from specvla_ros.vla.model import OpenVLA
@@ -17,6 +18,8 @@ ALIGNMENT = 16
 """A padded prompt's masks are a multiple of this wide: GPU attention copies others in each layer."""
 
 
+UNREAD = -1
+"""Stands for a token that is decided, on the device, and that the host has not waited for."""
 LAST_ACTIONS = 2
 """What the drafts without weights look back at."""
 
@@ -41,7 +44,8 @@ class Prefix:
         features: (capacity, hidden) the target's hidden states after its final norm; `length` slots are valid.
         next_embeddings: (capacity, hidden) the target's input embedding of what follows each of these slots.
         newest: (1,) id of the newest committed token, which the target has not read yet.
-        tokens: ids of the action tokens committed so far, at least one: the same on the host.
+        tokens: ids of the action tokens committed so far, at least one: the same on the host, or `UNREAD`.
+        answers: (7, 2) what a greedy pass leaves for the host: a token, and whether its logits are finite.
         history: the actions before this one.
         prompt_slots: slots of image and prompt.
         padded: whether the prompt occupies a recorded bucket, so that slots may exceed positions.
@@ -56,6 +60,7 @@ class Prefix:
         self.features = weight.new_zeros(capacity, weight.shape[1])
         self.next_embeddings = weight.new_zeros(capacity, weight.shape[1])
         self.newest = torch.zeros(1, dtype=torch.long, device=weight.device)
+        self.answers = torch.zeros(ACTION_LENGTH, 2, dtype=torch.long, device=weight.device)
         self.prompt_length = torch.zeros((), dtype=torch.long, device=weight.device)
         self.prompt_slots = 0
         self.padded = False
@@ -126,7 +131,7 @@ class Drafter(Protocol):
     """
 
     def draft(self, prefix: Prefix, depth: int) -> DraftTree:
-        """A tree no deeper than `depth` whose root is `prefix.tokens[-1]`."""
+        """A tree no deeper than `depth` whose root is `prefix.newest`."""
 
     def clear(self) -> None:
         """Leave no number of an action behind: one that is not finite would count even where nothing attends to it."""

@@ -46,4 +46,4 @@ def _path(prefix: Prefix, action: list[int], depth: int) -> DraftTree:
     """At most `depth` of an action's tokens, from the first undecided dimension on."""
     first = len(prefix.tokens)
     following = action[first : first + depth]
-    return DraftTree.path(prefix.tokens[-1], following, prefix.device) if following else DraftTree.bare(prefix.newest)
+    return DraftTree.path(prefix.newest, following) if following else DraftTree.bare(prefix.newest)

@@ -40,9 +40,10 @@ class DraftTree:
         return cls(tokens, parents, ancestors, ancestors.sum(dim=1) - 1)
 
     @classmethod
-    def path(cls, root: int, tokens: Sequence[int], device: torch.device) -> DraftTree:
-        """One chain of tokens behind the root."""
-        return cls.chain(torch.tensor([root, *tokens], device=device))
+    def path(cls, root: Tensor, tokens: Sequence[int]) -> DraftTree:
+        """One chain of tokens behind the root, a (1,) token id."""
+        following = torch.tensor(tokens, dtype=root.dtype).to(root.device, non_blocking=True)  # the host goes on
+        return cls.chain(torch.cat([root, following]))
 
     @classmethod
     def bare(cls, root: Tensor) -> DraftTree:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from specvla_ros.vla.kernels import MOST_ROW_BLOCKS
+
 
 class KeyValueCache:
     """Keys and values of every layer, written in place.
@@ -14,6 +16,9 @@ class KeyValueCache:
 
     Args:
         layers, heads, capacity, head_size: the shape of the store, (layers, heads, capacity, head_size).
+
+    Attributes:
+        arrived: what `kernels.attend` counts with; 0 between its calls.
     """
 
     def __init__(
@@ -21,6 +26,7 @@ class KeyValueCache:
     ) -> None:
         self.keys = torch.zeros(layers, heads, capacity, head_size, dtype=dtype, device=device)
         self.values = torch.zeros_like(self.keys)
+        self.arrived = torch.zeros(heads * MOST_ROW_BLOCKS, dtype=torch.int32, device=device)
         self.length = 0
 
     @property

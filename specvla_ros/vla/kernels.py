@@ -34,10 +34,18 @@ MOST_ROWS = 16
 """Of a `product` that is faster than torch's, and of a block in `attend`: the least that matrix units multiply."""
 PRODUCT_STEP = 256
 """Inputs that `product` reads at once; its blocks divide it."""
+MOST_AT_ONCE = 4096
+"""Weights of a row that one program of `product` holds."""
 MOST_QUERIES = 64
 """Of `attend`: a tree."""
-AMPLE = (8, 0), (8, 7), (9, 0), (10, 0)
-"""Compute capabilities of the GPUs (servers', and Orin) whose programs share 160 kB and more; others' share 99 kB."""
+MOST_ROW_BLOCKS = MOST_QUERIES // MOST_ROWS
+"""Of `attend`."""
+EARLY_START = (9, 0)
+"""Compute capability (Hopper) from which a kernel can be started before the one before it has ended."""
+HEADS_AT_ONCE = 16
+"""That one program of `rotate_and_store` turns."""
+ATTENTION_STEP = 128
+"""Slots of the cache that one program of `attend` reads."""
 
 
 def usable(x: Tensor, dimensions: int = 2) -> bool:
@@ -68,6 +76,21 @@ def _works() -> bool:
         return False
 
 
+@cache
+def _start(count: int, device: torch.device) -> dict[str, bool]:
+    """How the language model's kernels are started: those for one row, where it can be, before the last one's end.
+
+    With more rows the programs are few and large. Started early they lie unevenly on the GPU, which costs more.
+    """
+    can_be_early = (
+        count == 1
+        and triton_code.gdc_wait is not None
+        and device.type == "cuda"
+        and torch.cuda.get_device_capability(device) >= EARLY_START
+    )
+    return {"EARLY": True, "launch_pdl": True} if can_be_early else {"EARLY": False}
+
+
 def multiplies(x: Tensor, weight: Tensor) -> bool:
     """Whether `product` can be used: few rows, or integer weights; 16-bit rows, and sizes that divide into blocks."""
     return (
@@ -95,13 +118,24 @@ def product(x: Tensor, weight: Tensor, scale: Tensor | None = None, *, gated: bo
     out = torch.empty(count, outputs, dtype=x.dtype, device=x.device)
     given = x, weight, x if scale is None else scale, out
     kind = {"WIDTH": width, "SCALED": scale is not None, "GATED": gated}
+    start = _start(count, x.device)
     if count == 1:
-        triton_code.product_of_a_row[(outputs // 2,)](*given, outputs, **kind, BLOCK_OUT=2, BLOCK_IN=1024, num_warps=2)
+        block = _row_block(weight)
+        triton_code.product_of_a_row[(outputs // block["BLOCK_OUT"],)](*given, outputs, **kind, **start, **block)
         return out
     blocks = _product_blocks(count, is_wide=outputs > 2 * width, gated=gated)
     grid = triton.cdiv(count, blocks["BLOCK_ROWS"]), outputs // blocks["BLOCK_OUT"]
-    triton_code.product_of_rows[grid](*given, count, outputs, **kind, **blocks, num_warps=4)
+    triton_code.product_of_rows[grid](*given, count, outputs, **kind, **blocks, **start, num_warps=4)
     return out
+
+
+def _row_block(weight: Tensor) -> dict[str, int]:
+    """What was fastest on an H200: a whole row of weights at once, or two of longer and of 8-bit ones by pieces."""
+    width = weight.shape[1]
+    if width > MOST_AT_ONCE or weight.element_size() == 1:
+        return {"BLOCK_OUT": 2, "BLOCK_IN": 1024, "num_warps": 2}
+    block = triton.next_power_of_2(width)
+    return {"BLOCK_OUT": 1, "BLOCK_IN": block, "num_warps": max(1, block // 1024)}
 
 
 def _product_blocks(count: int, *, is_wide: bool, gated: bool) -> dict[str, int]:
@@ -116,7 +150,14 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """(n, width) normed by its root mean square, times (width,) `weight`."""
     normed = torch.empty_like(x)
     triton_code.rms_norm[(len(x),)](
-        x, weight, normed, x.shape[1], eps, BLOCK=triton.next_power_of_2(x.shape[1]), num_warps=8
+        x,
+        weight,
+        normed,
+        x.shape[1],
+        eps,
+        BLOCK=triton.next_power_of_2(x.shape[1]),
+        **_start(len(x), x.device),
+        num_warps=8,
     )
     return normed
 
@@ -125,7 +166,9 @@ def add_rms_norm(x: Tensor, change: Tensor, weight: Tensor, eps: float) -> tuple
     """(n, width) x + change, and its norm."""
     total, normed = torch.empty_like(x), torch.empty_like(x)
     block = triton.next_power_of_2(x.shape[1])
-    triton_code.add_rms_norm[(len(x),)](x, change, weight, total, normed, x.shape[1], eps, BLOCK=block, num_warps=8)
+    triton_code.add_rms_norm[(len(x),)](
+        x, change, weight, total, normed, x.shape[1], eps, BLOCK=block, **_start(len(x), x.device), num_warps=8
+    )
     return total, normed
 
 
@@ -168,7 +211,7 @@ def rotate_and_store(
     count, head_size = len(projected), projected.shape[1] // (3 * heads)
     queries = torch.empty(count, heads, head_size, dtype=projected.dtype, device=projected.device)
     keys, values = cache.keys[layer], cache.values[layer]
-    triton_code.rotate_and_store[(count, heads)](
+    triton_code.rotate_and_store[(count, triton.cdiv(heads, HEADS_AT_ONCE))](
         projected,
         *rotation,
         queries,
@@ -176,10 +219,11 @@ def rotate_and_store(
         values,
         cache.length,
         keys.stride(0),
-        heads * head_size,
+        heads,
         head_size,
         HALF=triton.next_power_of_2(head_size // 2),
-        num_warps=1,
+        BLOCK_HEADS=HEADS_AT_ONCE,
+        num_warps=4,
     )
     return queries.transpose(0, 1)
 
@@ -206,16 +250,23 @@ def attend(
         (n, heads * head_size).
     """
     count, width = len(projected), projected.shape[1] // 3
-    head_size = width // heads
-    mixed = torch.empty(count, width, dtype=projected.dtype, device=projected.device)
+    head_size, device = width // heads, projected.device
+    mixed = torch.empty(count, width, dtype=projected.dtype, device=device)
     keys, values = cache.keys[layer], cache.values[layer]
-    blocks = _attention_blocks(count, projected.device)
-    triton_code.attend[(heads, triton.cdiv(count, MOST_ROWS))](
+    blocks = triton.cdiv(count, MOST_ROWS)
+    parts = triton.cdiv(cache.length, ATTENTION_STEP) + blocks
+    highests, totals = torch.empty(2, heads, parts, count, dtype=torch.float32, device=device)
+    sums = torch.empty(heads, parts, count, head_size, dtype=torch.float32, device=device)
+    triton_code.attend[(heads, blocks, parts)](
         projected,
         *rotation,
         keys,
         values,
         bias,
+        highests,
+        totals,
+        sums,
+        cache.arrived,
         mixed,
         count,
         cache.length,
@@ -224,19 +275,13 @@ def attend(
         width,
         head_size**-0.5,
         HALF=head_size // 2,
-        **blocks,
-        BLOCKS=triton.cdiv(cache.length, blocks["BLOCK_KEYS"]),
+        BLOCK_ROWS=MOST_ROWS,
+        BLOCK_KEYS=ATTENTION_STEP,
+        PARTS=parts,
+        **_start(count, device),
         num_warps=4,
     )
     return mixed
-
-
-def _attention_blocks(count: int, device: torch.device) -> dict[str, int]:
-    """What was fastest on an H200, and what a smaller GPU can hold."""
-    ample = device.type == "cuda" and torch.cuda.get_device_capability(device) in AMPLE
-    keys, stages = (128, 3) if ample else (64, 2)
-    new = MOST_ROWS if count <= MOST_ROWS else MOST_QUERIES
-    return {"BLOCK_ROWS": MOST_ROWS, "BLOCK_NEW": new, "BLOCK_KEYS": keys, "num_stages": stages}
 
 
 def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:

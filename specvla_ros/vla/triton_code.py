@@ -9,23 +9,42 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+try:
+    from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+except ImportError:  # before Triton 3.4; nothing starts early then
+    gdc_launch_dependents = gdc_wait = None
+
 
 @triton.jit
-def rms_norm(x, weight, normed, width, eps, BLOCK: tl.constexpr):
+def meet_the_kernel_before(EARLY: tl.constexpr):
+    """What other kernels write may be read, and anything be written, only after this.
+
+    Where EARLY, the program was started while the kernel before still ran (programmatic dependent launch), and the
+    kernel behind may start likewise. The time in between is for what no kernel writes: weights.
+    """
+    if EARLY:
+        gdc_launch_dependents()
+        gdc_wait()
+
+
+@triton.jit
+def rms_norm(x, weight, normed, width, eps, BLOCK: tl.constexpr, EARLY: tl.constexpr):
     """(n, width) `x` normed by its root mean square, times (width,) `weight`, to (n, width) `normed`.
 
     One program for each row, which it holds whole: BLOCK >= width. In float32, rounded once, as it is stored.
     """
     row, column = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
     inside = column < width
+    gain = tl.load(weight + column, mask=inside, other=0.0).to(tl.float32)
+    meet_the_kernel_before(EARLY)
     value = tl.load(x + row * width + column, mask=inside, other=0.0).to(tl.float32)
     scale = tl.rsqrt(tl.sum(value * value) / width + eps)
-    result = value * scale * tl.load(weight + column, mask=inside, other=0.0).to(tl.float32)
+    result = value * scale * gain
     tl.store(normed + row * width + column, result, mask=inside)
 
 
 @triton.jit
-def add_rms_norm(x, change, weight, total, normed, width, eps, BLOCK: tl.constexpr):
+def add_rms_norm(x, change, weight, total, normed, width, eps, BLOCK: tl.constexpr, EARLY: tl.constexpr):
     """(n, width) `x` + `change` to `total`, and the norm of that, as `rms_norm`'s, to `normed`.
 
     One program for each row: BLOCK >= width. The sum is rounded to its type before it is normed; the norm once, as it
@@ -33,13 +52,15 @@ def add_rms_norm(x, change, weight, total, normed, width, eps, BLOCK: tl.constex
     """
     row, column = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
     inside, place = column < width, row * width + column
+    gain = tl.load(weight + column, mask=inside, other=0.0).to(tl.float32)
+    meet_the_kernel_before(EARLY)
     value = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
     value += tl.load(change + place, mask=inside, other=0.0).to(tl.float32)
     rounded = value.to(total.dtype.element_ty)
     tl.store(total + place, rounded, mask=inside)
     value = rounded.to(tl.float32)
     scale = tl.rsqrt(tl.sum(value * value) / width + eps)
-    result = value * scale * tl.load(weight + column, mask=inside, other=0.0).to(tl.float32)
+    result = value * scale * gain
     tl.store(normed + place, result, mask=inside)
 
 
@@ -88,29 +109,31 @@ def rotate_and_store(
     values,
     length,
     head_stride,
-    width,
+    heads,
     head_size,
     HALF: tl.constexpr,
+    BLOCK_HEADS: tl.constexpr,
 ):
     """Queries and keys rotated by their positions; keys and values to the cache's slots from `length` on.
 
-    One program for each row and head. It rounds as `rotated` does; values are copied as they are.
+    One program for each row and block of heads. It rounds as `rotated` does; values are copied as they are.
 
     Args:
-        projected: (n, 3 * width) queries, keys and values, each of width / head_size heads.
+        projected: (n, 3 * heads * head_size) queries, keys and values.
         cosines, sines: (n, head_size).
-        queries: gets (n, width).
+        queries: gets (n, heads * head_size).
         keys, values: get rows `length` to `length` + n of (heads, slots, head_size), heads `head_stride` apart.
         HALF: a power of two, at least head_size / 2.
     """
-    row, head = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
-    half = head_size // 2
-    column = tl.arange(0, HALF)
-    inside = column < half
-    cosine_1 = tl.load(cosines + row * head_size + column, mask=inside)
-    cosine_2 = tl.load(cosines + row * head_size + half + column, mask=inside)
-    sine_1 = tl.load(sines + row * head_size + column, mask=inside)
-    sine_2 = tl.load(sines + row * head_size + half + column, mask=inside)
+    row = tl.program_id(0).to(tl.int64)
+    head = (tl.program_id(1) * BLOCK_HEADS + tl.arange(0, BLOCK_HEADS))[:, None].to(tl.int64)
+    half, width = head_size // 2, heads * head_size
+    column = tl.arange(0, HALF)[None, :]
+    within = column < half
+    inside = within & (head < heads)
+    angle = row * head_size + column
+    cosine_1, cosine_2 = tl.load(cosines + angle, mask=within), tl.load(cosines + angle + half, mask=within)
+    sine_1, sine_2 = tl.load(sines + angle, mask=within), tl.load(sines + angle + half, mask=within)
     query = projected + row * 3 * width + head * head_size + column
     first, second = tl.load(query, mask=inside), tl.load(query + half, mask=inside)
     out = queries + row * width + head * head_size + column
@@ -133,6 +156,17 @@ def load_rotated(start, angle, cosines, sines, given, HALF: tl.constexpr):
     return rotated(first, -second, cosine_1, sine_1), rotated(second, first, cosine_2, sine_2)
 
 
+@triton.jit
+def mix_by_score(score, value):
+    """(rows, keys) scores to their (rows,) highest and sum of shares, and the (rows, columns) values by their shares.
+
+    A row that may attend to none of the keys has -inf, 0 and zeros.
+    """
+    highest = tl.max(score, 1)
+    shares = tl.exp(score - tl.where(highest == float("-inf"), 0.0, highest)[:, None])
+    return highest, tl.sum(shares, 1), tl.dot(shares.to(value.dtype), value)
+
+
 @triton.jit(do_not_specialize=["count", "length"])
 def attend(
     projected,
@@ -141,6 +175,10 @@ def attend(
     keys,
     values,
     bias,
+    highests,
+    totals,
+    sums,
+    arrived,
     mixed,
     count,
     length,
@@ -150,14 +188,15 @@ def attend(
     scale,
     HALF: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
-    BLOCK_NEW: tl.constexpr,
     BLOCK_KEYS: tl.constexpr,
-    BLOCKS: tl.constexpr,
+    PARTS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
-    """One program for each head and block of rows: the new rows, then the cache block by block (online softmax).
+    """One program for each head, block of rows and part of what they attend to; the last that is done adds all up.
 
-    A row's result does not depend on how many others there are. Scores and sums are float32; a share is rounded to the
-    values' type before it is multiplied with them, and the result once, as it is stored.
+    The first parts are BLOCK_KEYS of the cache's slots each, the others BLOCK_ROWS of the new rows. A row's result does
+    not depend on how many others there are. Scores and sums are float32; a share is rounded to the values' type before
+    it is multiplied with them, and the result once, as it is stored.
 
     Args:
         projected: (count, 3 * width) queries, keys and values of the new rows; a head has 2 * HALF columns.
@@ -165,53 +204,71 @@ def attend(
         keys, values: (heads, slots, 2 * HALF), heads `head_stride` apart: `length` slots are read, and the new rows'
             keys and values put behind them.
         bias: (count, window) added to the scores, of the cache's slots and then of the new rows.
+        highests, totals: (heads, PARTS, count) float32, where a part leaves its highest scores and sums of shares.
+        sums: (heads, PARTS, count, 2 * HALF) float32, where it leaves the values weighted with the shares.
+        arrived: (heads, blocks of rows) int32, how many parts are done; 0 before and after.
         mixed: gets (count, width).
-        BLOCKS: of BLOCK_KEYS slots, which hold `length`.
     """
-    head, size = tl.program_id(0).to(tl.int64), 2 * HALF
-    row, new = tl.program_id(1) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS), tl.arange(0, BLOCK_NEW)
+    head, size, part = tl.program_id(0).to(tl.int64), 2 * HALF, tl.program_id(2)
+    cached_parts = PARTS - tl.num_programs(1)  # there are as many parts of new rows as blocks of rows
+    row = tl.program_id(1) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     half, column = tl.arange(0, HALF), tl.arange(0, 2 * HALF)
-    given, known = row[:, None] < count, new[:, None] < count
-    rows = projected + row[:, None] * 3 * width + head * size + half[None, :]
-    query_1, query_2 = load_rotated(rows, row[:, None] * size + half[None, :], cosines, sines, given, HALF)
-    rows = projected + new[:, None] * 3 * width + width + head * size
-    new_1, new_2 = load_rotated(rows + half[None, :], new[:, None] * size + half[None, :], cosines, sines, known, HALF)
-    new_values = tl.load(rows + width + column[None, :], mask=known, other=0.0)
+    given = row[:, None] < count
     keys += head * head_stride
     values += head * head_stride
-    slots = (length + new[:, None]) * size
-    stored = new[:, None] < tl.where(tl.program_id(1) == 0, count, 0)  # once for a head
-    tl.store(keys + slots + half[None, :], new_1, mask=stored)
-    tl.store(keys + slots + HALF + half[None, :], new_2, mask=stored)
-    tl.store(values + slots + column[None, :], new_values, mask=stored)
-
-    own = tl.dot(query_1, tl.trans(new_1)) + tl.dot(query_2, tl.trans(new_2))
-    own_bias = bias + row[:, None] * window + length + new[None, :]
-    own = own * scale + tl.load(own_bias, mask=given & (new[None, :] < count), other=float("-inf")).to(tl.float32)
-    own = tl.where(given, own, 0.0)  # padding rows must stay finite, or softmax gives NaN
-    highest = tl.max(own, 1)
-    shares = tl.exp(own - highest[:, None])
-    total = tl.sum(shares, 1)
-    sums = tl.dot(shares.to(new_values.dtype), new_values)
-    for block in range(0, BLOCKS):
-        slot = block * BLOCK_KEYS + tl.arange(0, BLOCK_KEYS)
-        written = slot < length
-        place = slot[:, None] * size
-        key_1 = tl.load(keys + place + half[None, :], mask=written[:, None], other=0.0)
-        key_2 = tl.load(keys + place + HALF + half[None, :], mask=written[:, None], other=0.0)
-        value = tl.load(values + place + column[None, :], mask=written[:, None], other=0.0)
-        allowed = tl.load(
-            bias + row[:, None] * window + slot[None, :], mask=given & written[None, :], other=float("-inf")
-        )
+    # Earlier passes wrote these slots, none of this one's kernels.
+    slot = part * BLOCK_KEYS + tl.arange(0, BLOCK_KEYS)
+    written = slot < tl.where(part < cached_parts, length, 0)
+    place = slot[:, None] * size
+    key_1 = tl.load(keys + place + half[None, :], mask=written[:, None], other=0.0)
+    key_2 = tl.load(keys + place + HALF + half[None, :], mask=written[:, None], other=0.0)
+    value = tl.load(values + place + column[None, :], mask=written[:, None], other=0.0)
+    meet_the_kernel_before(EARLY)
+    rows = projected + row[:, None] * 3 * width + head * size + half[None, :]
+    query_1, query_2 = load_rotated(rows, row[:, None] * size + half[None, :], cosines, sines, given, HALF)
+    if part < cached_parts:
         score = tl.dot(query_1, tl.trans(key_1)) + tl.dot(query_2, tl.trans(key_2))
-        score = score * scale + allowed.to(tl.float32)
-        higher = tl.maximum(highest, tl.max(score, 1))
-        share = tl.exp(score - higher[:, None])
-        shrink = tl.exp(highest - higher)
-        total = total * shrink + tl.sum(share, 1)
-        sums = tl.dot(share.to(value.dtype), value, sums * shrink[:, None])
-        highest = higher
-    tl.store(mixed + row[:, None] * width + head * size + column[None, :], sums / total[:, None], mask=given)
+        allowed = bias + row[:, None] * window + slot[None, :]
+        allowed = tl.load(allowed, mask=given & written[None, :], other=float("-inf"))
+        highest, total, mix = mix_by_score(score * scale + allowed.to(tl.float32), value)
+    else:
+        new = (part - cached_parts) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
+        known = new[:, None] < count
+        new_rows = projected + new[:, None] * 3 * width + width + head * size
+        angle = new[:, None] * size + half[None, :]
+        new_1, new_2 = load_rotated(new_rows + half[None, :], angle, cosines, sines, known, HALF)
+        new_value = tl.load(new_rows + width + column[None, :], mask=known, other=0.0)
+        behind = (length + new[:, None]) * size
+        stored = new[:, None] < tl.where(tl.program_id(1) == 0, count, 0)  # once for a head
+        tl.store(keys + behind + half[None, :], new_1, mask=stored)
+        tl.store(keys + behind + HALF + half[None, :], new_2, mask=stored)
+        tl.store(values + behind + column[None, :], new_value, mask=stored)
+        new_score = tl.dot(query_1, tl.trans(new_1)) + tl.dot(query_2, tl.trans(new_2))
+        admitted = bias + row[:, None] * window + length + new[None, :]
+        admitted = tl.load(admitted, mask=given & (new[None, :] < count), other=float("-inf"))
+        highest, total, mix = mix_by_score(new_score * scale + admitted.to(tl.float32), new_value)
+    first = head * PARTS * count + row
+    tl.store(highests + first + part * count, highest, mask=row < count)
+    tl.store(totals + first + part * count, total, mask=row < count)
+    tl.store(sums + (first + part * count)[:, None] * size + column[None, :], mix, mask=given)
+    tl.debug_barrier()
+    counter = arrived + head * tl.num_programs(1) + tl.program_id(1)
+    if tl.atomic_add(counter, 1) == PARTS - 1:
+        tl.store(counter, 0)
+        top = tl.zeros((BLOCK_ROWS,), tl.float32) + float("-inf")
+        for other in tl.static_range(0, PARTS):
+            at = first + other * count
+            top = tl.maximum(top, tl.load(highests + at, mask=row < count, other=0.0, cache_modifier=".cg"))
+        whole = tl.zeros((BLOCK_ROWS,), tl.float32)
+        result = tl.zeros((BLOCK_ROWS, 2 * HALF), tl.float32)
+        for other in tl.static_range(0, PARTS):
+            at = first + other * count
+            weight = tl.exp(tl.load(highests + at, mask=row < count, other=0.0, cache_modifier=".cg") - top)
+            whole += weight * tl.load(totals + at, mask=row < count, other=1.0, cache_modifier=".cg")
+            part_sums = sums + at[:, None] * size + column[None, :]
+            result += weight[:, None] * tl.load(part_sums, mask=given, other=0.0, cache_modifier=".cg")
+        out = mixed + row[:, None] * width + head * size + column[None, :]
+        tl.store(out, result / whole[:, None], mask=given)
 
 
 @triton.jit
@@ -246,6 +303,7 @@ def product_of_a_row(
     GATED: tl.constexpr,
     BLOCK_OUT: tl.constexpr,
     BLOCK_IN: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """(WIDTH,) `x` times the transpose of (outputs, WIDTH) `weight`, without the matrix units.
 
@@ -262,13 +320,16 @@ def product_of_a_row(
     rows = weight + output[:, None].to(tl.int64) * WIDTH + column[None, :]
     for start in tl.static_range(0, WIDTH, BLOCK_IN):
         inside = start + column < WIDTH
-        value = tl.load(x + start + column, mask=inside, other=0.0).to(tl.float32)[None, :]
         read = tl.load(rows + start, mask=inside[None, :], other=0.0, eviction_policy="evict_first")
-        sums += value * read.to(tl.float32)
         if GATED:
             place = rows + start + width_out.to(tl.int64) * WIDTH
-            read = tl.load(place, mask=inside[None, :], other=0.0, eviction_policy="evict_first")
-            ups += value * read.to(tl.float32)
+            read_up = tl.load(place, mask=inside[None, :], other=0.0, eviction_policy="evict_first")
+        if start == 0:  # the first weights are on their way while the input is still computed
+            meet_the_kernel_before(EARLY)
+        value = tl.load(x + start + column, mask=inside, other=0.0).to(tl.float32)[None, :]
+        sums += value * read.to(tl.float32)
+        if GATED:
+            ups += value * read_up.to(tl.float32)
     result = tl.sum(sums, 1)
     if SCALED:
         result *= tl.load(scale + output)
@@ -294,6 +355,7 @@ def product_of_rows(
     BLOCK_ROWS: tl.constexpr,
     BLOCK_OUT: tl.constexpr,
     BLOCK_IN: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """(count, WIDTH) `x` times the transpose of (outputs, WIDTH) `weight`, to (count, width_out) `out`.
 
@@ -306,6 +368,7 @@ def product_of_rows(
     sums, ups = tl.zeros((BLOCK_ROWS, BLOCK_OUT), tl.float32), tl.zeros((BLOCK_ROWS, BLOCK_OUT), tl.float32)
     inputs = x + row[:, None] * WIDTH + column[None, :]
     rows = weight + output[:, None].to(tl.int64) * WIDTH + column[None, :]
+    meet_the_kernel_before(EARLY)
     for start in range(0, WIDTH, BLOCK_IN):
         value = tl.load(inputs + start, mask=given, other=0.0)
         read = tl.load(rows + start, eviction_policy="evict_first")

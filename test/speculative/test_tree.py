@@ -69,5 +69,5 @@ def test_a_merged_tree_holds_every_path_of_its_parts(parts: list[DraftTree]) -> 
 
 
 def test_an_empty_path_is_the_bare_root() -> None:
-    tree = DraftTree.path(7, [], torch.device("cpu"))
+    tree = DraftTree.path(torch.tensor([7]), [])
     assert tree.tokens.tolist() == [7] and tree.depths.tolist() == [0]
