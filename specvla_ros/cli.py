@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Optional
 
@@ -16,7 +15,9 @@ from rich.markup import escape
 from specvla_ros.errors import SpecVLAError
 from specvla_ros.gpu_memory import shortage
 from specvla_ros.json_option import Json, writable, write_json
+from specvla_ros.machine import installed_version
 from specvla_ros.model_options import Device, ImagePreparation, UnnormKey
+from specvla_ros.ros import require_ros
 from specvla_ros.sim.holding import HOLD_TIME
 from specvla_ros.sourced_ros import leave_sourced_ros
 from specvla_ros.training.cli import app as train_app
@@ -67,7 +68,7 @@ FastRendering = Annotated[
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"specvla_ros {version('specvla_ros')}")
+        print(f"specvla_ros {installed_version('specvla_ros')}")
         raise typer.Exit
 
 
@@ -96,6 +97,7 @@ def demo(
     json_file: Json = None,
 ) -> None:
     """Watch the policy node and LIBERO talk over ROS 2 topics, two processes in closed loop."""
+    require_ros("specvla demo")
     from specvla_ros.demo import DemoOptions, run_demo
 
     policy = _node_policy(checkpoint, draft, threshold, unnorm_key) | {"image_preparation": image_preparation}
@@ -235,6 +237,8 @@ def evaluate(
     With several suites, drafts, thresholds, latencies or seeds every combination is evaluated, each in a folder of its
     own.
     """
+    if ros:
+        require_ros("specvla eval --ros")
     from specvla_ros.evaluation.command import run_command
     from specvla_ros.evaluation.latency import LOCKSTEP, model_from_benchmark
     from specvla_ros.evaluation.options import EvaluationOptions
@@ -384,6 +388,7 @@ def record_bag(
     json_file: Json = None,
 ) -> None:
     """Record an episode of policy node and LIBERO over ROS 2 topics into a bag."""
+    require_ros("specvla record")
     from specvla_ros.bags.record import record
     from specvla_ros.demo import DemoOptions
 
@@ -412,6 +417,7 @@ def check_replay(
     json_file: Json = None,
 ) -> None:
     """Replay a bag's images to the policy node and compare its tokens with the recorded ones; 1 if any differs."""
+    require_ros("specvla replay-check")
     from specvla_ros.bags.player import prepare_middleware
     from specvla_ros.bags.recording import Topics
     from specvla_ros.bags.replay_check import print_check, replay_check
@@ -466,6 +472,7 @@ def compare_conditions(
 
     Every combination of what is given is compared with the first one.
     """
+    require_ros("specvla compare")
     from functools import partial
 
     from specvla_ros.bags.comparison import compare
@@ -502,6 +509,7 @@ def soak(
     json_file: Json = None,
 ) -> None:
     """Run the policy node against a synthetic camera for hours: its memory and latency over time."""
+    require_ros("specvla soak")
     from specvla_ros.soak import SoakOptions, run_soak
 
     node = _node_policy(checkpoint, draft, threshold, unnorm_key) | {"policy": policy, "device": device}

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from specvla_ros.ros import BUILT, SOURCED, load_messages
 from specvla_ros.system_memory import available_memory
 
 CUDA_CONTEXT = 1_000_000_000
@@ -51,7 +52,7 @@ def examine() -> list[Finding]:
         _package("safetensors", "safetensors", "pip install safetensors", required=True),
         _package("tokenizers", "tokenizers", "pip install tokenizers", required=True),
         _package("transformers", "transformers", "for a row of specvla bench only: pip install transformers"),
-        _package("rclpy", "rclpy", "source a ROS 2 installation, or: make venv", required=True),
+        _package("rclpy", "rclpy", SOURCED, required=True),
         _middleware(),
         _package(
             "cv_bridge", "cv_bridge", "not needed: OpenCV converts the images; comes with ROS 2 (ros-DISTRO-cv-bridge)"
@@ -91,15 +92,10 @@ def _version(module: str) -> str:
 
 
 def _messages() -> Finding:
-    advice = "the package was not installed: run make venv, or colcon build and source install/setup.bash"
     try:
-        from rclpy.type_support import check_is_valid_msg_type
-
-        from specvla_ros.msg import EndEffectorCommand
-
-        check_is_valid_msg_type(EndEffectorCommand)
+        load_messages()
     except Exception as error:
-        return Finding("messages", False, str(error), advice, required=True)
+        return Finding("messages", False, str(error), BUILT, required=True)
     return Finding("messages", True, "built")
 
 

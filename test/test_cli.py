@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 from specvla_ros import doctor
 from specvla_ros.cli import app, main
-from specvla_ros.errors import ConfigurationError
+from specvla_ros.errors import ConfigurationError, SpecVLAError
 
 
 def specvla(*arguments: str | Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
@@ -67,6 +68,37 @@ def test_a_file_where_a_folder_should_be_made_is_named(tmp_path: Path) -> None:
     result = specvla("eval", "--task", "0", "--trials", "1", "--output", str(tmp_path / "taken"))
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert f"error: {tmp_path}/taken: File exists" in result.stderr.replace("\n", "")
+
+
+NEED_ROS = {
+    "demo": ["--threshold", "x"],
+    "eval --ros": ["--threshold", "x"],
+    "record": ["/nowhere", "--threshold", "x"],
+    "replay-check": ["/nowhere"],
+    "compare": ["/nowhere"],
+    "soak": ["--threshold", "x"],
+}
+"""With a mistake that is told later, so that none of them begins."""
+
+
+@pytest.mark.parametrize("command", NEED_ROS)
+def test_a_command_that_needs_ros_says_where_it_comes_from(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def said() -> str:
+        with pytest.raises(SpecVLAError) as error:
+            CliRunner().invoke(app, [*command.split(), *NEED_ROS[command]], catch_exceptions=False)
+        return str(error.value)
+
+    monkeypatch.setitem(sys.modules, "specvla_ros.msg", None)
+    assert "needs the package's messages" in said() and said().endswith("or colcon build and source install/setup.bash")
+    monkeypatch.setitem(sys.modules, "rclpy", None)
+    assert said().startswith(f"specvla {command} needs rclpy, which cannot be imported (")
+    assert said().endswith("; source a ROS 2 installation, or: make venv")
+
+
+def test_a_source_tree_that_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert CliRunner().invoke(app, ["--version"]).output == f"specvla_ros {version('specvla_ros')}\n"
+    monkeypatch.setattr("importlib.metadata.Distribution.discover", lambda **_: iter(()))
+    assert CliRunner().invoke(app, ["--version"]).output == "specvla_ros not installed\n"
 
 
 @pytest.mark.parametrize("command", [["eval"], ["train", "demos"], ["train", "lengths", "--data", "."]])
