@@ -62,10 +62,14 @@ def _drafter(name: str, target: OpenVLA) -> Drafter:
         return LinearDrafter(target.config.action_ids)
     if name != "eagle":
         raise ConfigurationError(f"draft {name!r} does not go with random weights; expected hold, linear or eagle")
+    return EagleDrafter(target, fuse_projections(random_head(target)), capacity=CAPACITY, tree=TreeConfig())
+
+
+def random_head(target: OpenVLA) -> EagleHead:
+    """A learned draft's layer of the target's size, where the target is."""
     with torch.device("meta"):
         head = EagleHead(target.config.llama)
-    head = fuse_projections(_with_random_weights(head, target.dtype, target.device))
-    return EagleDrafter(target, head, capacity=CAPACITY, tree=TreeConfig())
+    return _with_random_weights(head, target.dtype, target.device)
 
 
 def _with_random_weights(module: M, dtype: torch.dtype, device: torch.device) -> M:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -70,16 +71,23 @@ class Block(nn.Module):
         self.mlp = Mlp(config)
         self.ls2 = LayerScale(config.width) if config.layer_scale else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
-        x, normed = self._add_and_norm(x, self.attn(self.norm1(x)))
-        return x + self.ls2(self.mlp(normed))
+    def forward(self, x: Tensor, change: Tensor | None, scale: nn.Module) -> tuple[Tensor, Tensor]:
+        """From x, or x + scale(change), to an x and a change still to be added, by `ls2`: a GPU adds and norms at once."""
+        if change is None:
+            normed = self.norm1(x)
+        else:
+            x, normed = _add_and_norm(x, change, scale, self.norm1)
+        x, normed = _add_and_norm(x, self.attn(normed), self.ls1, self.norm2)
+        return x, self.mlp(normed)
 
-    def _add_and_norm(self, x: Tensor, attended: Tensor) -> tuple[Tensor, Tensor]:
-        if kernels.usable(x, dimensions=3):
-            scale = self.ls1.scale_factor if isinstance(self.ls1, LayerScale) else None
-            return kernels.add_layer_norm(x, attended, scale, self.norm2.weight, self.norm2.bias, LAYER_NORM_EPS)
-        x = x + self.ls1(attended)
-        return x, self.norm2(x)
+
+def _add_and_norm(x: Tensor, change: Tensor, scale: nn.Module, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
+    """x + scale(change), and its norm."""
+    if kernels.usable(x, dimensions=3):
+        factor = scale.scale_factor if isinstance(scale, LayerScale) else None
+        return kernels.add_layer_norm(x, change, factor, norm.weight, norm.bias, norm.eps)
+    x = x + scale(change)
+    return x, norm(x)
 
 
 class PatchEmbedding(nn.Module):
@@ -115,8 +123,12 @@ class VisionTower(nn.Module):
         if self.prefix_tokens:
             prefix = torch.cat([self.cls_token, self.reg_token], dim=1)
             x = torch.cat([prefix.expand(x.shape[0], -1, -1), x], dim=1)
+        change: Tensor | None = None
+        scale: nn.Module = nn.Identity()
         for block in self.blocks:
-            x = block(x)
+            x, change = block(x, change, scale)
+            scale = cast(Block, block).ls2
+        x = x if change is None else x + scale(change)
         return x[:, self.prefix_tokens :]
 
 

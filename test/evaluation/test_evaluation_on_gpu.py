@@ -15,14 +15,11 @@ from rich.console import Console
 from stand_ins import FakeScenesRig
 from untrained import CONFIG
 
-from specvla_ros.bench.sizes import SIZES, random_target
+from specvla_ros.bench.random_checkpoint import write_random_checkpoint
+from specvla_ros.bench.sizes import SIZES
 from specvla_ros.evaluation.evaluate import evaluate
 from specvla_ros.evaluation.options import EvaluationOptions
 from specvla_ros.evaluation.speed_run import run_speeds
-from specvla_ros.gpu_memory import free_memory
-from specvla_ros.shipped import shipped_checkpoint
-from specvla_ros.vla.checkpoint import read_norm_stats, write_checkpoint
-from specvla_ros.vla.prompt import write_small_tokenizer
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 IS_LARGE = DEVICE == "cuda" and torch.cuda.mem_get_info()[0] > 24e9
@@ -68,14 +65,9 @@ def test_drafts_are_timed_on_the_device(tmp_path: Path) -> None:
 def random_checkpoint(tmp_path: Path) -> Iterator[Path]:
     """Random weights of the released model's size, in its layout: 15 GB; without such a GPU of a tiny one's."""
     directory = tmp_path / "checkpoint"
-    target = random_target(SIZE, torch.bfloat16, torch.device(DEVICE))
-    tensors = {name: tensor.cpu() for name, tensor in target.state_dict().items()}
-    del target
-    free_memory()
+    write_random_checkpoint(directory, SIZE, DEVICE)
     if IS_LARGE:
         torch.cuda.reset_peak_memory_stats()
-    write_checkpoint(directory, SIZE.to_dict(), tensors, read_norm_stats(shipped_checkpoint()), write_small_tokenizer)
-    del tensors
     yield directory
     shutil.rmtree(directory)
 
@@ -83,9 +75,8 @@ def random_checkpoint(tmp_path: Path) -> Iterator[Path]:
 def test_a_checkpoint_of_the_released_size_is_evaluated_and_timed_within_the_memory_of_one_model(
     tmp_path: Path, random_checkpoint: Path
 ) -> None:
-    settings = options(
-        tmp_path, checkpoint=str(random_checkpoint), dtype="bfloat16", trials=1, max_steps=3, one_policy=True, workers=2
-    )
+    checkpoint = {"checkpoint": str(random_checkpoint), "dtype": "bfloat16", "draft": "eagle"}
+    settings = options(tmp_path, **checkpoint, trials=1, max_steps=3, one_policy=True, workers=2)
     assert [one["actions"] for one in play(settings)] == [3, 3, 3]
     sweep = [replace(settings, threshold=threshold) for threshold in (0, 3, 9, 15)]
     (report,) = run_speeds(sweep, 6, tmp_path, FakeScenesRig()).values()

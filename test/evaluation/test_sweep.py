@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,15 @@ def test_a_mistake_in_the_last_suite_is_told_before_the_first_is_played(tmp_path
     with pytest.raises(ConfigurationError, match="task 1 does not exist; libero_goal has tasks 0 to 0"):
         run_command(sweep, 0, tmp_path, Console(file=io.StringIO()), OneTask())
     assert not list(tmp_path.glob("*/episodes.jsonl"))
+
+
+def test_that_no_film_can_be_made_is_told_before_the_first_is_played(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'imageio\[ffmpeg\]'"):
+        run([replace(options(tmp_path), videos=1)], tmp_path)
+    assert not (tmp_path / "episodes.jsonl").exists()
 
 
 def test_a_draft_that_does_not_exist_is_told_before_the_first_is_played(tmp_path: Path) -> None:
