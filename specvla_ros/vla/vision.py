@@ -72,7 +72,7 @@ class Block(nn.Module):
         self.ls2 = LayerScale(config.width) if config.layer_scale else nn.Identity()
 
     def forward(self, x: Tensor, change: Tensor | None, scale: nn.Module) -> tuple[Tensor, Tensor]:
-        """From x, or x + scale(change), to an x and a change still to be added, by `ls2`: a GPU adds and norms at once."""
+        """From x, or x + scale(change), to an x and a change to be added by `ls2`: a GPU adds and norms at once."""
         if change is None:
             normed = self.norm1(x)
         else:
