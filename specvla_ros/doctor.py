@@ -64,6 +64,7 @@ def examine() -> list[Finding]:
             "for the simulation only: make venv brings it; in a ROS 2 workspace see the README",
         ),
         _rendering(),
+        _package("imageio-ffmpeg", "imageio_ffmpeg", "for films only: pip install 'imageio[ffmpeg]'"),
         _package("rosbags", "rosbags", "for recording and replay only: pip install rosbags==0.11.9"),
     ]
 

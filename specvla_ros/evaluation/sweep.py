@@ -63,8 +63,8 @@ def run_sweep(
 ) -> Iterator[tuple[EvaluationOptions, list[Summary]]]:
     """Evaluate one after the other; each one's tables by task as soon as it is finished.
 
-    That all suites have the tasks, and that all drafts exist, is looked at first: the second may come hours after the
-    first.
+    That all suites have the tasks, that all drafts exist and that films can be made is looked at first: the second
+    evaluation may come hours after the first.
 
     What is written beside the episodes is of all that lie there, also those that were not asked for this time.
 
@@ -77,6 +77,10 @@ def run_sweep(
         chosen_tasks(rig.tasks(options), options)
     for options in {one.draft: one for one in sweep}.values():
         locate_drafts(options.draft, options.checkpoint_directory)
+    if any(one.videos for one in sweep):
+        from specvla_ros.sim.video import require_imageio
+
+        require_imageio()
     for number, options in enumerate(sweep, start=1):
         if len(sweep) > 1:
             console.print(f"{number} of {len(sweep)}: {options.output.name}", highlight=False, soft_wrap=True)

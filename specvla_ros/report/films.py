@@ -15,6 +15,7 @@ import cv2
 from specvla_ros.errors import ConfigurationError
 from specvla_ros.evaluation.rollout import EpisodeResult
 from specvla_ros.evaluation.runs import Run
+from specvla_ros.sim.video import require_imageio
 
 VIDEOS = "videos"
 EMBEDDED = 1_000_000
@@ -67,10 +68,11 @@ def make_films(runs: Sequence[Run], output: Path) -> list[Film]:
     """Shrink the chosen films; those that are still large are written to the output folder's videos.
 
     Raises:
-        ConfigurationError: one of them is no film, as where copying it was broken off.
+        ConfigurationError: one of them is no film, as where copying it was broken off, or see `require_imageio`.
     """
     films = []
     for run, episode, path in choose_films(runs):
+        require_imageio()
         try:
             content = shrink(path)
         except OSError as error:

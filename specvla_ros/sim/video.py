@@ -21,6 +21,28 @@ SCALE = 2
 """Frames are written at twice their size, so that the caption is readable."""
 
 
+def require_imageio(suffix: str = ".mp4") -> None:
+    """So that a film that cannot be made is refused before there is anything to film.
+
+    Args:
+        suffix: one of FORMATS; a GIF needs no ffmpeg.
+
+    Raises:
+        ConfigurationError: imageio, or the ffmpeg that it runs, is not installed.
+    """
+    try:
+        import imageio.v2  # noqa: F401
+
+        if suffix == ".mp4":
+            import imageio_ffmpeg
+
+            imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:  # the latter where the package came without its ffmpeg
+        raise ConfigurationError(
+            f"{suffix} films are made with imageio and ffmpeg ({error}): pip install 'imageio[ffmpeg]'"
+        ) from error
+
+
 class VideoWriter:
     """Writes an MP4 (H.264) or a GIF, by the file's ending.
 
@@ -29,24 +51,27 @@ class VideoWriter:
         rate: frames per second of the video.
 
     Raises:
-        ConfigurationError: neither .mp4 nor .gif; the methods raise it when the file cannot be written.
+        ConfigurationError: neither .mp4 nor .gif, or see `require_imageio`, or the file cannot be written; the methods
+            raise it then too.
     """
 
     def __init__(self, path: Path, rate: float) -> None:
         if path.suffix not in FORMATS:
             raise ConfigurationError(f"video {path} ends in {path.suffix!r}; expected {' or '.join(FORMATS)}")
+        require_imageio(path.suffix)
         import imageio.v2 as imageio
 
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         # Ctrl-C reaches the main thread alone; where it interrupts imageio, that kills ffmpeg and the film with it.
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._writer: Any
-        if path.suffix == ".mp4":
-            # Frames of other sizes than multiples of 2 cannot be H.264; macro_block_size 2 asks for no more than that.
-            self._writer = imageio.get_writer(path, fps=rate, codec="libx264", quality=7, macro_block_size=2)
-        else:
-            self._writer = imageio.get_writer(path, duration=1000.0 / rate, loop=0)
+        with self._telling():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.suffix == ".mp4":
+                # Frames of other sizes than multiples of 2 cannot be H.264; macro_block_size 2 asks for no more.
+                self._writer = imageio.get_writer(path, fps=rate, codec="libx264", quality=7, macro_block_size=2)
+            else:
+                self._writer = imageio.get_writer(path, duration=1000.0 / rate, loop=0)
 
     def write(self, image: NDArray[np.uint8], caption: str) -> None:
         """Append one (H, W, 3) RGB frame as LIBERO renders it; it is turned upright."""

@@ -340,7 +340,12 @@ def test_words_of_others_cannot_become_html(tmp_path: Path) -> None:
     assert r"\| on it" in (page.parent / "libero_object_tasks.md").read_text()
 
 
+def require_ffmpeg() -> None:
+    pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed: make venv brings it")
+
+
 def film(path: Path, frames: int) -> None:
+    require_ffmpeg()
     imageio = pytest.importorskip("imageio.v2", reason="imageio is not installed: make venv brings it")
     path.parent.mkdir(exist_ok=True)
     with imageio.get_writer(path, fps=20, codec="libx264", macro_block_size=2) as writer:
@@ -361,12 +366,25 @@ def test_a_success_and_a_failure_of_each_task_lie_in_the_page(tmp_path: Path) ->
     assert run.output == tmp_path
 
 
-def test_a_film_whose_copy_was_broken_off_is_named(tmp_path: Path) -> None:
-    write_run(tmp_path, [episode()])
-    path = film_path(tmp_path, episode())
+def half_a_film(folder: Path) -> Path:
+    write_run(folder, [episode()])
+    path = film_path(folder, episode())
     path.parent.mkdir()
     path.write_bytes(b"half a film")
+    return path
+
+
+def test_a_film_whose_copy_was_broken_off_is_named(tmp_path: Path) -> None:
+    require_ffmpeg()
+    path = half_a_film(tmp_path)
     with pytest.raises(ConfigurationError, match=f"{path.name} cannot be read as a film; delete it"):
+        write_report(tmp_path, tmp_path / "report")
+
+
+def test_that_films_cannot_be_read_for_want_of_ffmpeg_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    half_a_film(tmp_path)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'imageio\[ffmpeg\]'"):
         write_report(tmp_path, tmp_path / "report")
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from specvla_ros.errors import ConfigurationError
 from specvla_ros.sim.video import CAPTION_HEIGHT, SCALE, VideoWriter
 
 imageio = pytest.importorskip("imageio.v2")
+pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed: make venv brings it")
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
@@ -69,6 +71,34 @@ def test_ctrl_c_in_the_middle_of_a_frame_leaves_a_film(tmp_path: Path, monkeypat
     video.close()
     monkeypatch.undo()
     assert len(imageio.mimread(tmp_path / "film.mp4")) == 3
+
+
+def test_without_ffmpeg_an_mp4_is_refused_with_the_package_that_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(ConfigurationError, match=r"mp4 films .*imageio_ffmpeg.*: pip install 'imageio\[ffmpeg\]'"):
+        VideoWriter(tmp_path / "film.mp4", rate=20)
+    with VideoWriter(tmp_path / "film.gif", rate=20) as video:
+        video.write(np.zeros((64, 64, 3), np.uint8), "a GIF needs none")
+
+
+def test_an_imageio_ffmpeg_that_came_without_its_ffmpeg_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent() -> None:
+        raise RuntimeError("No ffmpeg exe could be found")
+
+    monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", absent)
+    with pytest.raises(ConfigurationError, match="No ffmpeg exe could be found"):
+        VideoWriter(tmp_path / "film.mp4", rate=20)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_a_folder_that_cannot_be_made_is_told_as_a_film_that_cannot_be_written(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "taken").touch()
+    with pytest.raises(ConfigurationError, match=r"video .* cannot be written \(.*taken"):
+        VideoWriter(tmp_path / "taken" / f"film{suffix}", rate=20)
 
 
 def test_another_ending_is_refused(tmp_path: Path) -> None:
