@@ -47,6 +47,7 @@ def lines(output: Path) -> list[dict[str, Any]]:
 
 
 def test_two_processes_play_all_episodes_and_the_results_come_in_order(tmp_path: Path) -> None:
+    pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed: make venv brings it")
     results, screen = run(options(tmp_path, workers=2, threshold=3, videos=1, tasks=(2, 1)))
     assert [(one.task, one.episode) for one in results] == [(1, 0), (1, 1), (2, 0), (2, 1)]
     assert [one.success for one in results] == [True, True, False, False]
@@ -77,6 +78,7 @@ def test_a_draft_that_does_not_exist_or_cannot_be_loaded_does_not_take_the_folde
 
 
 def test_an_attempt_that_was_broken_off_leaves_no_film_of_the_episode(tmp_path: Path) -> None:
+    pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed: make venv brings it")
     with pytest.raises(DecodeError):
         run(options(tmp_path, tasks=(1,), trials=1, videos=1, one_policy=True), ServedFaultRig("raise"))
     assert [file.name[:10] for file in (tmp_path / "videos").iterdir()] == ["unfinished"]
