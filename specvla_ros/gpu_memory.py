@@ -9,6 +9,11 @@ import sys
 def free_memory() -> None:
     """Give back what a policy that nobody holds any longer took; torch would keep its GPU memory for the next."""
     gc.collect()
+    release_unused()
+
+
+def release_unused() -> None:
+    """Give back what torch keeps of tensors that are gone, for others as large."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()

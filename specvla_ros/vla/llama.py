@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from specvla_ros.gpu_memory import free_memory
+from specvla_ros.gpu_memory import release_unused
 from specvla_ros.vla import kernels
 from specvla_ros.vla.cache import KeyValueCache
 from specvla_ros.vla.config import LlamaConfig
@@ -131,10 +131,14 @@ def attention_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def fuse_projections(module: M) -> M:
-    """`fuse` throughout a model whose weights are loaded and lie where they will be used."""
+    """`fuse` throughout a model whose weights are loaded and lie where they will be used.
+
+    What the single projections took is given back part by part: torch would keep it, half of a 7B model.
+    """
     for part in module.modules():
         if isinstance(part, (Attention, Mlp)):
             part.fuse()
+            release_unused()
     return module
 
 
@@ -146,6 +150,7 @@ def quantise_projections(module: M, device: torch.device, kind: str) -> M:
     for part in list(module.modules()):
         if isinstance(part, (Attention, Mlp)):
             part.to(device).quantise(kind)
+            release_unused()
     for parameter in module.parameters():
         parameter.data = parameter.data.to(device, copy=True)  # it may lie in a file that is mapped
     return module.to(device)
@@ -153,9 +158,7 @@ def quantise_projections(module: M, device: torch.device, kind: str) -> M:
 
 def lay_out_projections(module: M, device: torch.device, weights: str) -> M:
     """`fuse_projections`, or `quantise_projections` where the weights are to be of one of its kinds."""
-    module = quantise_projections(module, device, weights) if weights in KINDS else fuse_projections(module)
-    free_memory()  # torch keeps what the single projections took, half of a 7B model, for others as small
-    return module
+    return quantise_projections(module, device, weights) if weights in KINDS else fuse_projections(module)
 
 
 def _quantised(kind: str, *projections: Linear, gated: bool = False) -> QuantisedLinear:

@@ -69,12 +69,17 @@ def test_fused_projections_change_no_feature_no_parameter_and_need_no_second_cop
 
 
 def test_a_gpus_memory_that_the_single_projections_took_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    target, fused_then = random_target(5), list[bool]()
-    attention = target.language_model.model.layers[-1].self_attn
+    target, fused_then = random_target(5), list[int]()
+    layers = target.language_model.model.layers
+    projections = [(layer.self_attn, "qkv") for layer in layers] + [(layer.mlp, "gate_up") for layer in layers]
+
+    def count_fused() -> None:
+        fused_then.append(sum(getattr(part, name) is not None for part, name in projections))
+
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: fused_then.append(attention.qkv is not None))
+    monkeypatch.setattr(torch.cuda, "empty_cache", count_fused)
     lay_out_projections(target, torch.device("cpu"), "full")
-    assert fused_then == [True]
+    assert fused_then == list(range(1, len(projections) + 1)), "part by part"
 
 
 @torch.inference_mode()
