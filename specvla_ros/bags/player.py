@@ -14,6 +14,8 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
+from rich.console import Console
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
@@ -27,10 +29,12 @@ from specvla_ros.share import share_folder
 NAMESPACE = f"/specvla_replay_{os.getpid()}"
 """Away from a robot that listens on the same network: a replayed command must move nothing."""
 REMAPPINGS = (f"__ns:={NAMESPACE}", "/diagnostics:=diagnostics")
+STATUS = "specvla/status"
 ALL = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 """The player looks for answers between two images only, and the node repeats each command."""
-LOADING, ANSWER = 600.0, 600.0
-"""Seconds at most until the policy is loaded, and until an image is answered that is waited for."""
+DISCOVERY, LOADING, ANSWER = 60.0, 600.0, 600.0
+"""Seconds at most until the node is found, which is there before its policy, until that is loaded, and until an image
+is answered that is waited for."""
 ARRIVAL, LAST = 10.0, 10.0
 """Seconds at most until an instruction has arrived, and until the last image is answered, which may be lost."""
 RESEND = 2.0
@@ -65,20 +69,33 @@ class Player(Node):
         )
         self._instructions = self.create_publisher(String, "instruction", qos.LATCHED)
         self.create_subscription(EndEffectorCommand, "ee_command", self._on_command, ALL)
-        self.create_subscription(DiagnosticStatus, "specvla/status", self._on_status, qos.LATCHED)
+        self.create_subscription(DiagnosticStatus, STATUS, self._on_status, qos.LATCHED)
 
-    def wait_for_policy(self) -> None:
-        """Until the node has loaded its policy and listens.
+    def wait_for_policy(self, console: Console) -> None:
+        """Until the node has loaded its policy and listens; a line on the console tells for how long.
 
         Raises:
-            BagError: it does not.
+            BagError: it does not, or it is not found.
         """
+
+        def is_found() -> bool:
+            return self.count_publishers(STATUS) > 0
 
         def is_ready() -> bool:
             return self._images.get_subscription_count() > 0 and self._instructions.get_subscription_count() > 0
 
-        if not self._spin_until(is_ready, LOADING):
-            raise BagError(f"no policy node was ready within {LOADING:g} s; it says: {self._status.message}")
+        with Progress(TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as progress:
+            line = progress.add_task("waiting for the policy node", total=None)
+            if not self._spin_until(is_found, DISCOVERY):
+                raise BagError(
+                    f"the policy node runs, but it was not found over DDS within {DISCOVERY:g} s; check the loopback "
+                    "interface (ip link show lo) and ROS_AUTOMATIC_DISCOVERY_RANGE (here "
+                    f"{os.environ.get('ROS_AUTOMATIC_DISCOVERY_RANGE')}; with OFF nothing is found), or take another "
+                    f"ROS_DOMAIN_ID (here {os.environ.get('ROS_DOMAIN_ID', '0')})"
+                )
+            progress.update(line, description="waiting for the policy node to load its policy")
+            if not self._spin_until(is_ready, LOADING):
+                raise BagError(f"no policy node was ready within {LOADING:g} s; it says: {self._status.message}")
 
     def ask(self, frame: Frame) -> EndEffectorCommand:
         """The command for a frame, waited for.
@@ -156,7 +173,7 @@ def playing(is_compressed: bool, require_alive: Callable[[], None]) -> Iterator[
     rclpy.init()
     player = Player(is_compressed, require_alive)
     try:
-        player.wait_for_policy()
+        player.wait_for_policy(Console(stderr=True))
         yield player
     except ExternalShutdownException as error:
         # rclpy takes the context away before Python is told of Ctrl-C.

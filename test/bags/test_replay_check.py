@@ -7,13 +7,14 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import rclpy
 from bag_files import write_bag
+from diagnostic_msgs.msg import DiagnosticStatus
 from rich.console import Console
 from std_msgs.msg import String
 
@@ -24,6 +25,7 @@ from specvla_ros.bags.replay_check import print_check, replay_check
 from specvla_ros.errors import BagError, CheckpointError, SimulationError
 from specvla_ros.msg import EndEffectorCommand
 from specvla_ros.nodes.bag import BagReader, BagWriter
+from specvla_ros.nodes.qos import LATCHED
 
 FAKE = {"policy": "fake"}
 DEFAULT = Topics()
@@ -114,6 +116,36 @@ def test_the_last_image_of_an_episode_is_answered_before_the_next_instruction(
         rclpy.shutdown()
     assert [what for what, _ in events] == ["pick up", "image", "put down", "image"]
     assert events[2][1] - events[1][1] > 0.4, "half a second as recorded"
+
+
+@pytest.fixture
+def waiting_player(monkeypatch: pytest.MonkeyPatch) -> Iterator[player.Player]:
+    """Of whose policy node nothing has come yet."""
+    monkeypatch.setattr(player, "DISCOVERY", 0.5)
+    monkeypatch.setattr(player, "LOADING", 0.6)
+    rclpy.init()
+    waiting = player.Player(False, lambda: None)
+    yield waiting
+    waiting.destroy_node()
+    rclpy.shutdown()
+
+
+def test_a_policy_node_that_is_never_found_is_told_with_what_to_check(waiting_player: player.Player) -> None:
+    screen = io.StringIO()
+    with pytest.raises(
+        BagError, match=r"not found over DDS within 0\.5 s; check the loopback .* ROS_DOMAIN_ID \(here "
+    ):
+        waiting_player.wait_for_policy(Console(file=screen))
+    assert "waiting for the policy node 0:00:00" in screen.getvalue()
+
+
+def test_a_policy_node_that_is_found_may_take_its_time_to_load(waiting_player: player.Player) -> None:
+    node, screen = rclpy.create_node("specvla", namespace=player.NAMESPACE), io.StringIO()
+    node.create_publisher(DiagnosticStatus, "~/status", LATCHED).publish(DiagnosticStatus(message="loading the policy"))
+    with pytest.raises(BagError, match=r"no policy node was ready within 0\.6 s; it says: loading the policy"):
+        waiting_player.wait_for_policy(Console(file=screen))
+    assert "waiting for the policy node to load its policy" in screen.getvalue()
+    node.destroy_node()
 
 
 def test_what_was_recorded_with_other_weights_is_said_beside_the_differences(tmp_path: Path) -> None:
