@@ -167,6 +167,22 @@ def test_attention_over_the_cache_and_a_tree_is_torchs(
     assert float(error.norm() / exact.norm()) < 2 * torch.finfo(dtype).eps
 
 
+def test_slots_that_no_row_may_attend_to_change_nothing_however_many_they_are() -> None:
+    """A padded prompt's: they fill whole parts of the cache."""
+    dtype, step = DTYPES[-1], kernels.ATTENTION_STEP
+    projected, rotation, cache, bias = scene(6, 32, 20, dtype)
+    expected = kernels.attend(projected, rotation, cache, 1, 2, bias)
+    gap = 3 * step
+    padded = KeyValueCache(2, 2, cache.capacity + gap, 32, dtype=dtype, device=DEVICE)
+    padded.length = 20 + gap
+    padded.keys[:, :, :20], padded.values[:, :, :20] = cache.keys[:, :, :20], cache.values[:, :, :20]
+    padded.keys[:, :, 20:], padded.values[:, :, 20:] = 7.0, 7.0
+    never = torch.full((6, gap), float("-inf"), dtype=dtype, device=DEVICE)
+    bias = torch.cat([bias[:, :20], never, bias[:, 20:]], dim=1)
+    assert_same(kernels.attend(projected, rotation, padded, 1, 2, bias), expected)
+    assert not padded.arrived.any()
+
+
 def test_attention_of_a_row_does_not_depend_on_the_others() -> None:
     """What a strict draft lives by where numbers are short: a node of a tree is computed as a greedy step is."""
     whole = kernels.attend(*scene(50, 64, 130, DTYPES[-1])[:3], 1, 2, scene(50, 64, 130, DTYPES[-1])[3])
