@@ -36,6 +36,8 @@ PRODUCT_NAMES = (
     "nvjet",
     "splitk",
     "sdpa",
+    "product_of",
+    "attend",
 )
 MARK = "specvla: "
 JOINED = {"cpu": 0.02, "cuda": 0.004}

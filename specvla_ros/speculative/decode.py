@@ -134,8 +134,7 @@ class SpeculativeDecoder:
                 path_distances = self._verify(tree)
             accepted_per_round.append(len(path_distances))
             distances += [*path_distances, 0]
-        if UNREAD in prefix.tokens:
-            self._read()
+        self._read()
         history.append(prefix.tokens)
         stats = DecodeStats(
             accepted=tuple(accepted_per_round),
@@ -170,6 +169,7 @@ class SpeculativeDecoder:
                         self._prefix.tokens = [config.first_action_id] * count
                         self._cache.truncate(self._prefix.length)
                         self._verify(self.drafter.draft(self._prefix, ACTION_LENGTH - count - 1))
+                        self._read()
                         done += 1
                         advance(done, steps)
                     history.append([config.first_action_id] * ACTION_LENGTH)
@@ -231,7 +231,7 @@ class SpeculativeDecoder:
         return []
 
     def _read(self, *outcome: Tensor) -> list[int]:
-        """Wait for the device, once: the tokens that are `UNREAD` go to their places.
+        """Wait for the device, once, if there is something to read: the tokens that are `UNREAD` go to their places.
 
         Returns:
             The values of a round's `outcome`, less the last, which says whether its logits are finite.
@@ -240,6 +240,8 @@ class SpeculativeDecoder:
             DecodeError: they are not, or those of an unread token.
         """
         prefix = self._prefix
+        if UNREAD not in prefix.tokens and not outcome:
+            return []
         end = len(prefix.tokens)
         start = end - prefix.tokens.count(UNREAD)
         values = torch.cat([prefix.answers[start:end].flatten(), *outcome]).tolist()

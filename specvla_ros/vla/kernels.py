@@ -80,7 +80,7 @@ def _works() -> bool:
 def _start(count: int, device: torch.device) -> dict[str, bool]:
     """How the language model's kernels are started: those for one row, where it can be, before the last one's end.
 
-    With more rows the programs are few and large. Started early they lie unevenly on the GPU, which costs more.
+    A product of more rows has few and large programs. Started early they lie unevenly on the GPU, which costs more.
     """
     can_be_early = (
         count == 1
@@ -107,7 +107,8 @@ def product(x: Tensor, weight: Tensor, scale: Tensor | None = None, *, gated: bo
     """(n, in) times the transpose of (out, in) weights.
 
     Args:
-        weight: of the inputs' type, or of 8 bits; its sizes are multiples of `PRODUCT_STEP`.
+        weight: of the inputs' type, or of 8 bits; its sizes are multiples of `PRODUCT_STEP`. No kernel before that may
+            still run writes it.
         scale: (out,) float32, what each output is multiplied with.
         gated: SiLU of the first half of the outputs times the second half, which makes them half as many.
     """
@@ -118,14 +119,13 @@ def product(x: Tensor, weight: Tensor, scale: Tensor | None = None, *, gated: bo
     out = torch.empty(count, outputs, dtype=x.dtype, device=x.device)
     given = x, weight, x if scale is None else scale, out
     kind = {"WIDTH": width, "SCALED": scale is not None, "GATED": gated}
-    start = _start(count, x.device)
     if count == 1:
-        block = _row_block(weight)
-        triton_code.product_of_a_row[(outputs // block["BLOCK_OUT"],)](*given, outputs, **kind, **start, **block)
+        block, start = _row_block(weight), _start(count, x.device)
+        triton_code.product_of_a_row[(outputs // block["BLOCK_OUT"],)](*given, outputs, **kind, **block, **start)
         return out
     blocks = _product_blocks(count, is_wide=outputs > 2 * width, gated=gated)
     grid = triton.cdiv(count, blocks["BLOCK_ROWS"]), outputs // blocks["BLOCK_OUT"]
-    triton_code.product_of_rows[grid](*given, count, outputs, **kind, **blocks, **start, num_warps=4)
+    triton_code.product_of_rows[grid](*given, count, outputs, **kind, **blocks, num_warps=4)
     return out
 
 

@@ -355,7 +355,6 @@ def product_of_rows(
     BLOCK_ROWS: tl.constexpr,
     BLOCK_OUT: tl.constexpr,
     BLOCK_IN: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
     """(count, WIDTH) `x` times the transpose of (outputs, WIDTH) `weight`, to (count, width_out) `out`.
 
@@ -368,7 +367,6 @@ def product_of_rows(
     sums, ups = tl.zeros((BLOCK_ROWS, BLOCK_OUT), tl.float32), tl.zeros((BLOCK_ROWS, BLOCK_OUT), tl.float32)
     inputs = x + row[:, None] * WIDTH + column[None, :]
     rows = weight + output[:, None].to(tl.int64) * WIDTH + column[None, :]
-    meet_the_kernel_before(EARLY)
     for start in range(0, WIDTH, BLOCK_IN):
         value = tl.load(inputs + start, mask=given, other=0.0)
         read = tl.load(rows + start, eviction_policy="evict_first")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from specvla_ros.bench.entrants import load_plain
 from specvla_ros.bench.frames import read_frames, render_frames
 from specvla_ros.bench.head_check import HeadCheck, check_head
 from specvla_ros.bench.options import BenchOptions
-from specvla_ros.bench.timeline import record_timeline
+from specvla_ros.bench.timeline import _is_product, record_timeline
 from specvla_ros.cli import app
 from specvla_ros.errors import ConfigurationError, DataError, ImageError, SimulationError
 from specvla_ros.fake_policy import FakePolicy
@@ -159,6 +160,12 @@ def test_the_timeline_has_every_pass_in_order_and_arithmetic_inside(frames: Path
     products = [span for span in timeline.operations if span.name.startswith("matrix products")]
     for one in passes:
         assert any(product.start < one.end and one.start < product.end for product in products), one
+
+
+def test_the_packages_own_kernels_count_as_what_they_compute() -> None:
+    products = {"product_of_a_row", "product_of_rows", "attend"}
+    others = {"add_rms_norm", "rotate_and_store", "gate", "quantise_rows"}
+    assert {name for name in products | others if _is_product(SimpleNamespace(name=name))} == products
 
 
 def test_the_command_in_the_report_measures_the_same_again(

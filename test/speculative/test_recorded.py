@@ -112,6 +112,15 @@ def test_an_action_that_was_not_finite_leaves_nothing_behind() -> None:
         assert decoder.decode(*short, STRICT)[0] == greedy_tokens(target, *short)
 
 
+@pytest.mark.parametrize("name", ["none", "hold", "eagle"])
+def test_a_model_that_is_not_finite_is_refused_as_it_is_recorded(name: str) -> None:
+    target = random_target(11)
+    with torch.no_grad():
+        target.language_model.lm_head.weight[200] = float("nan")
+    with pytest.raises(DecodeError, match="not finite"):
+        recorded(name, target)
+
+
 def test_recording_tells_how_far_it_is() -> None:
     target = random_target(11)
     graphs, told = Graphs(BUCKETS, record), list[tuple[int, int]]()
