@@ -233,11 +233,18 @@ def sending(peer: Peer) -> Iterator[None]:
         thread.join()
 
 
+NOT_UNDER_NOHUP = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+"""A child inherits that the signal is ignored."""
+
+
 @contextmanager
 def process(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A Python process under test, ended if it still lives: a killed one would leave shared memory behind."""
     child = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-c", NOT_UNDER_NOHUP + code, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     try:
         yield child
