@@ -20,7 +20,8 @@ def meet_the_kernel_before(EARLY: tl.constexpr):
     """What other kernels write may be read, and anything be written, only after this.
 
     Where EARLY, the program was started while the kernel before still ran (programmatic dependent launch), and the
-    kernel behind may start likewise. The time in between is for what no kernel writes: weights.
+    kernel behind may start likewise. The time in between is for what no kernel of this pass writes: weights, and what
+    earlier passes left.
     """
     if EARLY:
         gdc_launch_dependents()
@@ -216,7 +217,7 @@ def attend(
     given = row[:, None] < count
     keys += head * head_stride
     values += head * head_stride
-    # Earlier passes wrote these slots, none of this one's kernels.
+    # Earlier passes wrote these slots.
     slot = part * BLOCK_KEYS + tl.arange(0, BLOCK_KEYS)
     written = slot < tl.where(part < cached_parts, length, 0)
     place = slot[:, None] * size
@@ -251,7 +252,7 @@ def attend(
     tl.store(highests + first + part * count, highest, mask=row < count)
     tl.store(totals + first + part * count, total, mask=row < count)
     tl.store(sums + (first + part * count)[:, None] * size + column[None, :], mix, mask=given)
-    tl.debug_barrier()
+    tl.debug_barrier()  # all threads have stored before one of them counts, which the last to count then sees
     counter = arrived + head * tl.num_programs(1) + tl.program_id(1)
     if tl.atomic_add(counter, 1) == PARTS - 1:
         tl.store(counter, 0)
