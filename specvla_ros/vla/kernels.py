@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 try:
     import triton
 
-    from specvla_ros.vla import triton_code
+    from specvla_ros.vla.triton_code import attention, early_start, norms, products
 except ImportError:
     triton = None
 
@@ -84,7 +84,7 @@ def _start(count: int, device: torch.device) -> dict[str, bool]:
     """
     can_be_early = (
         count == 1
-        and triton_code.gdc_wait is not None
+        and early_start.POSSIBLE
         and device.type == "cuda"
         and torch.cuda.get_device_capability(device) >= EARLY_START
     )
@@ -121,11 +121,11 @@ def product(x: Tensor, weight: Tensor, scale: Tensor | None = None, *, gated: bo
     kind = {"WIDTH": width, "SCALED": scale is not None, "GATED": gated}
     if count == 1:
         block, start = _row_block(weight), _start(count, x.device)
-        triton_code.product_of_a_row[(outputs // block["BLOCK_OUT"],)](*given, outputs, **kind, **block, **start)
+        products.product_of_a_row[(outputs // block["BLOCK_OUT"],)](*given, outputs, **kind, **block, **start)
         return out
     blocks = _product_blocks(count, is_wide=outputs > 2 * width, gated=gated)
     grid = triton.cdiv(count, blocks["BLOCK_ROWS"]), outputs // blocks["BLOCK_OUT"]
-    triton_code.product_of_rows[grid](*given, count, outputs, **kind, **blocks, num_warps=4)
+    products.product_of_rows[grid](*given, count, outputs, **kind, **blocks, num_warps=4)
     return out
 
 
@@ -149,7 +149,7 @@ def _product_blocks(count: int, *, is_wide: bool, gated: bool) -> dict[str, int]
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """(n, width) normed by its root mean square, times (width,) `weight`."""
     normed = torch.empty_like(x)
-    triton_code.rms_norm[(len(x),)](
+    norms.rms_norm[(len(x),)](
         x,
         weight,
         normed,
@@ -166,7 +166,7 @@ def add_rms_norm(x: Tensor, change: Tensor, weight: Tensor, eps: float) -> tuple
     """(n, width) x + change, and its norm."""
     total, normed = torch.empty_like(x), torch.empty_like(x)
     block = triton.next_power_of_2(x.shape[1])
-    triton_code.add_rms_norm[(len(x),)](
+    norms.add_rms_norm[(len(x),)](
         x, change, weight, total, normed, x.shape[1], eps, BLOCK=block, **_start(len(x), x.device), num_warps=8
     )
     return total, normed
@@ -179,7 +179,7 @@ def add_layer_norm(
     width = x.shape[-1]
     total, normed = torch.empty_like(x), torch.empty_like(x)
     block = triton.next_power_of_2(width)
-    triton_code.add_layer_norm[(x.numel() // width,)](
+    norms.add_layer_norm[(x.numel() // width,)](
         x,
         change,
         weight if scale is None else scale,
@@ -211,7 +211,7 @@ def rotate_and_store(
     count, head_size = len(projected), projected.shape[1] // (3 * heads)
     queries = torch.empty(count, heads, head_size, dtype=projected.dtype, device=projected.device)
     keys, values = cache.keys[layer], cache.values[layer]
-    triton_code.rotate_and_store[(count, triton.cdiv(heads, HEADS_AT_ONCE))](
+    attention.rotate_and_store[(count, triton.cdiv(heads, HEADS_AT_ONCE))](
         projected,
         *rotation,
         queries,
@@ -257,7 +257,7 @@ def attend(
     parts = triton.cdiv(cache.length, ATTENTION_STEP) + blocks
     highests, totals = torch.empty(2, heads, parts, count, dtype=torch.float32, device=device)
     sums = torch.empty(heads, parts, count, head_size, dtype=torch.float32, device=device)
-    triton_code.attend[(heads, blocks, parts)](
+    attention.attend[(heads, blocks, parts)](
         projected,
         *rotation,
         keys,
@@ -290,7 +290,7 @@ def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     values = torch.empty(count, width, dtype=FLOAT8, device=x.device)
     scale = torch.empty(count, 1, dtype=torch.float32, device=x.device)
     block = triton.next_power_of_2(width)
-    triton_code.quantise_rows[(count,)](x, values, scale, width, LARGEST_FLOAT8, BLOCK=block, num_warps=8)
+    products.quantise_rows[(count,)](x, values, scale, width, LARGEST_FLOAT8, BLOCK=block, num_warps=8)
     return values, scale
 
 
@@ -298,5 +298,5 @@ def gate(gate_up: Tensor) -> Tensor:
     """(n, 2 * width) to (n, width): SiLU of the first half times the second."""
     count, width = len(gate_up), gate_up.shape[1] // 2
     gated = torch.empty(count, width, dtype=gate_up.dtype, device=gate_up.device)
-    triton_code.gate[(count, triton.cdiv(width, 1024))](gate_up, gated, width, BLOCK=1024, num_warps=4)
+    products.gate[(count, triton.cdiv(width, 1024))](gate_up, gated, width, BLOCK=1024, num_warps=4)
     return gated
