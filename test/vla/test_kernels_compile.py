@@ -1,4 +1,4 @@
-"""The kernels that a machine without a GPU can but interpret are compiled, for a GPU that starts them early and one not."""
+"""What a machine without a GPU can but interpret is compiled, for a GPU that starts kernels early and an older one."""
 
 from __future__ import annotations
 
