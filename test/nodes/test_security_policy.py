@@ -48,7 +48,10 @@ def check(peer: Peer, node: str) -> None:
     def heard() -> set[str]:
         return names(peer.get_subscriber_names_and_types_by_node(node, "/"))
 
-    wait_until(lambda: allowed(node, "topics", "publish") <= published() | CONDITIONAL.keys())
+    def missing() -> str:
+        return f"{sorted(allowed(node, 'topics', 'publish') - published())} of {peer.get_node_names()}"
+
+    wait_until(lambda: allowed(node, "topics", "publish") <= published() | CONDITIONAL.keys(), missing)
     # Every node listens to parameter events where simulated time may be switched on.
     silent = CONDITIONAL.keys() | {"/parameter_events"}
     wait_until(lambda: allowed(node, "topics", "subscribe") <= heard() | silent)
