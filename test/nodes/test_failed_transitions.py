@@ -48,6 +48,7 @@ def node() -> Iterator[PolicyNode]:
     finally:
         node.close()
         node.destroy_node()
+        del node._state_machine  # it holds the node's handle: tests that come after would still see the node
         rclpy.try_shutdown()
 
 
