@@ -20,6 +20,7 @@ from specvla_ros.bench.sizes import SIZES, random_drafter, random_target
 from specvla_ros.bench.transformers_policy import TransformersPolicy
 from specvla_ros.bench.work import Work, WorkMeter
 from specvla_ros.errors import ConfigurationError
+from specvla_ros.gpu_memory import release_unused
 from specvla_ros.policy import PLAIN, Action, LooksAhead, Policy, expand_thresholds
 from specvla_ros.report.published import PAPER as PUBLISHED_BY_ITS_AUTHORS
 from specvla_ros.report.published import PUBLISHED
@@ -235,7 +236,7 @@ class _Field:
         """Bytes that are in use on the GPU, graphs' memory included."""
         if not self._on_gpu:
             return 0
-        torch.cuda.empty_cache()
+        release_unused()
         return torch.cuda.memory_reserved(self._target.device)
 
     def _drafter(self, name: str) -> Drafter:

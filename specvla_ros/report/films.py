@@ -70,9 +70,10 @@ def make_films(runs: Sequence[Run], output: Path) -> list[Film]:
     Raises:
         ConfigurationError: one of them is no film, as where copying it was broken off, or see `require_imageio`.
     """
-    films = []
-    for run, episode, path in choose_films(runs):
+    films, chosen = [], choose_films(runs)
+    if chosen:
         require_imageio()
+    for run, episode, path in chosen:
         try:
             content = shrink(path)
         except OSError as error:

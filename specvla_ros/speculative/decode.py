@@ -261,9 +261,8 @@ class SpeculativeDecoder:
         embeddings = self.target.embed_prompt(input_ids.to(self.target.device), patches)
         positions = torch.arange(len(embeddings), device=self.target.device)
         features = self.target(embeddings, positions, self._cache)
-        token, finite = self._predict(self._prefix.last_of_prompt(features))
+        token = self._answer(self._prefix.last_of_prompt(features))
         self._prefix.fill_prompt(embeddings, features, token)
-        self._prefix.answers[0] = torch.cat([token, finite])
         return ()
 
     def _read_newest(self) -> tuple[Tensor, ...]:
@@ -271,9 +270,8 @@ class SpeculativeDecoder:
         prefix, target = self._prefix, self.target
         mask = prefix.mask(prefix.length, self._itself)
         features = target(target.embed_tokens(prefix.newest), prefix.position[None], self._cache, mask)
-        token, finite = self._predict(features)
+        token = self._answer(features)
         prefix.fill_path(features, token, token)
-        prefix.answers[len(prefix.tokens)] = torch.cat([token, finite])
         return ()
 
     def _judge(self, *parts: Tensor) -> tuple[Tensor, ...]:
@@ -309,6 +307,12 @@ class SpeculativeDecoder:
     def _accepted_node(self, tree: DraftTree, distance: Tensor, limits: Tensor) -> Tensor:
         """Where the accepted path ends; a benchmark may decide otherwise."""
         return longest_accepted_node(tree, distance, limits)
+
+    def _answer(self, feature: Tensor) -> Tensor:
+        """The (1,) token after a (1, hidden) feature; it is left where the host reads it later."""
+        token, finite = self._predict(feature)
+        self._prefix.answers[len(self._prefix.tokens)] = torch.cat([token, finite])
+        return token
 
     def _predict(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(n,) the target's action token after each feature, and whether every logit is finite, (1,) of 0 or 1."""

@@ -48,7 +48,7 @@ class DraftTree:
     @classmethod
     def bare(cls, root: Tensor) -> DraftTree:
         """Nothing but the root, a (1,) token id."""
-        return cls.chain(root.clone())
+        return cls.chain(root)
 
     @classmethod
     def chain(cls, tokens: Tensor) -> DraftTree:
